@@ -1,0 +1,1 @@
+//! Money spent per calendar period, against the amounts that may be.

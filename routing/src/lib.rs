@@ -1,0 +1,18 @@
+//! The decision, pure.
+//!
+//! In: a [`Snapshot`] (what an operator or a manifest says), compiled once into a [`Table`]; per request the [`Request`] facts, the
+//! live [`ExpertState`]s and the model's [`Scores`]. Out: a [`Decision`] (expert, fallbacks, reason) or a [`Refusal`], and what a
+//! request cost. Deliberately absent: tokio, hyper, kube, files, and any clock of its own: time comes in as an argument.
+
+pub mod snapshot;
+pub mod price;
+pub mod table;
+pub mod choose;
+pub mod health;
+pub mod session;
+pub mod budget;
+
+pub use choose::{Decision, ExpertState, Reason, Refusal, Request, ScoreFailure, Scores, choose};
+pub use price::Prices;
+pub use snapshot::Snapshot;
+pub use table::{Table, TableError};

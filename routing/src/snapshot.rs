@@ -1,0 +1,260 @@
+//! What the data plane is told to do: one self-contained document, written by the operator (a ConfigMap, mounted as a file) or made
+//! from a manifest on the spot. JSON, camelCase. Everything is resolved: addresses, files, defaults; nothing is optional that has a
+//! default. Fields unknown to this version are ignored, so that a newer operator can serve an older sidecar; `formatVersion` guards
+//! changes that may not be ignored.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The format this version writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Everything one router needs to serve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    pub format_version: u32,
+    /// Changes whenever the content does: a hex digest of the rest.
+    pub revision: String,
+    /// The router's name. As a request's `model` it routes, like `auto`.
+    pub router: String,
+    pub experts: Vec<Expert>,
+    /// Absent: no model yet, the fallback expert answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Model>,
+    pub policy: Policy,
+    /// Absent: conversations are not kept with their expert.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<Budget>,
+    /// A file with one client key per line, `name:key` or `key`; absent: anyone may call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_keys_file: Option<PathBuf>,
+}
+
+/// One expert: where it is, what it can do, what it costs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Expert {
+    pub name: String,
+    /// Up to and including the version segment: `http://10.0.0.7:8000/v1`.
+    pub base_url: String,
+    /// What the expert's server calls the model.
+    pub model_name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
+    /// Absent: the expert is unpriced; requests to it are counted as such and cost nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<crate::Prices>,
+    /// Prompt and completion together must fit. Absent: no limit known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_tokens: Option<u32>,
+    #[serde(default)]
+    pub capabilities: Vec<Capability>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<u32>,
+    /// Messages put before the client's, as the wire has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prepend_messages: Vec<serde_json::Value>,
+    /// Top-level request fields that replace the client's.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub body_overrides: serde_json::Map<String, serde_json::Value>,
+    /// A file whose trimmed content is the bearer token. Read again when it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_file: Option<PathBuf>,
+    /// PEM certificates to trust beside the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Pass the client's own `Authorization` on.
+    #[serde(default)]
+    pub forward_authorization: bool,
+    #[serde(default)]
+    pub health: Health,
+    #[serde(default)]
+    pub timeouts: Timeouts,
+}
+
+/// Where an expert runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Placement {
+    Edge,
+    Cloud,
+}
+
+/// What a request may need of an expert beyond plain text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Capability {
+    Tools,
+    Vision,
+    JsonSchema,
+    Logprobs,
+    Embeddings,
+}
+
+/// When an expert is taken out of rotation, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Health {
+    /// Consecutive failures that eject it. 0: never ejected.
+    pub consecutive_failures: u32,
+    /// The first ejection; each further one in a row doubles it.
+    pub base_ejection_seconds: u32,
+    pub max_ejection_seconds: u32,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { consecutive_failures: 5, base_ejection_seconds: 5, max_ejection_seconds: 300 }
+    }
+}
+
+/// How long to wait for an expert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Timeouts {
+    pub connect_milliseconds: u64,
+    /// From the request's end to the first byte of the response's head.
+    pub first_byte_milliseconds: u64,
+    /// Between two pieces of the response body.
+    pub idle_milliseconds: u64,
+    pub total_milliseconds: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect_milliseconds: 2_000, first_byte_milliseconds: 60_000, idle_milliseconds: 60_000, total_milliseconds: 600_000 }
+    }
+}
+
+/// The router model's bundle.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Model {
+    /// A path or `file://` URI of a bundle directory or tar.
+    pub uri: String,
+    /// Of the tar, or of a directory's `bundle.json`. Checked at load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+/// How experts are compared, and what happens when they cannot be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Policy {
+    pub objective: Objective,
+    /// In units of the score: what `Cost` may give up against the best expert.
+    pub quality_tolerance: f64,
+    pub weights: Weights,
+    pub fallback_expert: Option<String>,
+    /// Savings are measured against it. Absent: the expert that costs most for the request.
+    pub baseline_expert: Option<String>,
+    pub failure_mode: FailureMode,
+    pub score_deadline_milliseconds: u64,
+    /// Retries allowed per 100 requests, beside a floor of 3 a second: a retry budget.
+    pub retry_budget_percent: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            objective: Objective::Quality,
+            quality_tolerance: 0.0,
+            weights: Weights::default(),
+            fallback_expert: None,
+            baseline_expert: None,
+            failure_mode: FailureMode::FailOpen,
+            score_deadline_milliseconds: 250,
+            retry_budget_percent: 20,
+        }
+    }
+}
+
+/// What the choice is to be best in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+pub enum Objective {
+    /// The best predicted score; the cheaper one where two are equal.
+    #[default]
+    Quality,
+    /// The cheapest that is predicted to lose at most `qualityTolerance`.
+    Cost,
+    /// The best weighted sum of score, cost and latency.
+    Balanced,
+}
+
+/// The weights of `Balanced`: score units given up per USD and per second are `cost / quality` and `latency / quality`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Weights {
+    pub quality: f64,
+    /// Per cent of a dollar, so that weights of order one make sense: cost enters as `cost * 100 * costUsd`.
+    pub cost: f64,
+    /// Per second of expected latency.
+    pub latency: f64,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self { quality: 1.0, cost: 0.5, latency: 0.0 }
+    }
+}
+
+/// What to do when no score can be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+pub enum FailureMode {
+    /// The fallback expert answers.
+    #[default]
+    FailOpen,
+    /// The request is refused.
+    FailClosed,
+}
+
+/// How conversations are recognised and kept with their expert.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    /// The header that names a conversation; without it the first messages do.
+    pub header: String,
+    pub ttl_seconds: u64,
+    pub max_sessions: usize,
+    /// A conversation changes its expert only for a predicted gain above this, in units of the objective.
+    pub switch_gain: f64,
+}
+
+/// An amount of money a period may cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Budget {
+    pub name: String,
+    pub amount_usd: f64,
+    pub period: Period,
+    pub on_exceeded: OnExceeded,
+    /// Counted for each client key by itself instead of for the router as a whole.
+    #[serde(default)]
+    pub per_client_key: bool,
+    /// Spent in the current period by all Pods when this snapshot was written.
+    #[serde(default)]
+    pub spent_usd: f64,
+    /// The start of the period `spentUsd` speaks of, seconds since 1970 (UTC).
+    #[serde(default)]
+    pub period_start: u64,
+}
+
+/// Calendar periods, in UTC; weeks start on Monday.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Period {
+    Day,
+    Week,
+    Month,
+}
+
+/// What a spent budget does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum OnExceeded {
+    /// The cheapest candidate is chosen until the period ends.
+    PreferCheaper,
+    /// Requests are refused with 429 until the period ends.
+    Refuse,
+}

@@ -1,0 +1,6 @@
+//! From queries and experts to a router that has earned its place: prepare, label, fit, evaluate, report, export a bundle.
+//!
+//! Steps are files named by their verb; each reads and writes a typed artefact, so that any one can be run again.
+
+pub mod outcomes;
+pub mod onnx;

@@ -1,0 +1,13 @@
+//! The OpenAI-compatible wire: the fields we act on, the rest untouched; SSE; error bodies.
+//!
+//! In: bytes of requests and responses. Out: what the router acts on, and the bytes to send on, in which everything we do not act on
+//! is as it came: numbers digit for digit, order of keys, unknown fields. Deliberately absent: I/O, and types for all of OpenAI's API.
+
+pub mod request;
+pub mod usage;
+pub mod sse;
+pub mod error;
+
+pub use error::{ErrorBody, Kind};
+pub use request::{Endpoint, Inbound, Outbound, Prompt, Turn};
+pub use usage::Usage;
