@@ -4,13 +4,13 @@
 //! live [`ExpertState`]s and the model's [`Scores`]. Out: a [`Decision`] (expert, fallbacks, reason) or a [`Refusal`], and what a
 //! request cost. Deliberately absent: tokio, hyper, kube, files, and any clock of its own: time comes in as an argument.
 
-pub mod snapshot;
-pub mod price;
-pub mod table;
+pub mod budget;
 pub mod choose;
 pub mod health;
+pub mod price;
 pub mod session;
-pub mod budget;
+pub mod snapshot;
+pub mod table;
 
 pub use choose::{Decision, ExpertState, Reason, Refusal, Request, ScoreFailure, Scores, choose};
 pub use price::Prices;

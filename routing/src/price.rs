@@ -26,9 +26,7 @@ impl Prices {
         let cached = usage.cached_tokens.min(usage.prompt_tokens);
         let fresh = usage.prompt_tokens - cached;
         let cached_price = self.cached_input_per_million.unwrap_or(self.input_per_million);
-        (fresh as f64 * self.input_per_million
-            + cached as f64 * cached_price
-            + usage.completion_tokens as f64 * self.output_per_million)
+        (fresh as f64 * self.input_per_million + cached as f64 * cached_price + usage.completion_tokens as f64 * self.output_per_million)
             / 1e6
             + self.per_request
             + busy_seconds * self.per_hour / 3600.0

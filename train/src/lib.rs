@@ -2,5 +2,5 @@
 //!
 //! Steps are files named by their verb; each reads and writes a typed artefact, so that any one can be run again.
 
-pub mod outcomes;
 pub mod onnx;
+pub mod outcomes;

@@ -3,10 +3,10 @@
 //! In: bytes of requests and responses. Out: what the router acts on, and the bytes to send on, in which everything we do not act on
 //! is as it came: numbers digit for digit, order of keys, unknown fields. Deliberately absent: I/O, and types for all of OpenAI's API.
 
-pub mod request;
-pub mod usage;
-pub mod sse;
 pub mod error;
+pub mod request;
+pub mod sse;
+pub mod usage;
 
 pub use error::{ErrorBody, Kind};
 pub use request::{Endpoint, Inbound, Outbound, Prompt, Turn};
