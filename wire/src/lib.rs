@@ -4,10 +4,13 @@
 //! is as it came: numbers digit for digit, order of keys, unknown fields. Deliberately absent: I/O, and types for all of OpenAI's API.
 
 pub mod error;
+mod json;
+pub mod models;
 pub mod request;
 pub mod sse;
 pub mod usage;
 
 pub use error::{ErrorBody, Kind};
-pub use request::{Endpoint, Inbound, Outbound, Prompt, Turn};
+pub use models::Model;
+pub use request::{Endpoint, Inbound, Needs, Outbound, Prompt, Turn};
 pub use usage::Usage;

@@ -1,21 +1,36 @@
 //! A request's body: parsed as far as we act on it, and written again for an expert.
+//!
+//! In: a body from a client. Out: the facts a route is chosen by, the text of the prompt, and the body for the chosen expert. The
+//! client's bytes are kept and sliced, never rewritten as a whole: what we do not act on goes out as it came in.
 
-use std::borrow::Cow;
+mod messages;
+mod outbound;
+mod parse;
+
+use std::{borrow::Cow, ops::Range, str};
 
 use bytes::Bytes;
 
-use crate::ErrorBody;
+use crate::{ErrorBody, json};
+pub(crate) use outbound::Edit;
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Endpoint {
+    /// Chat: `messages` in, one or more messages out.
     ChatCompletions,
+    /// Legacy completions: `prompt` in, its continuation out.
     Completions,
+    /// The responses API: `instructions` and `input` in, a list of items out.
     Responses,
+    /// Text in, vectors out. Never routed: vectors of two models do not compare.
     Embeddings,
 }
 
 impl Endpoint {
+    /// Every endpoint.
+    pub const ALL: [Self; 4] = [Self::ChatCompletions, Self::Completions, Self::Responses, Self::Embeddings];
+
     /// Below the base URL: `/chat/completions`.
     #[must_use]
     pub fn path(self) -> &'static str {
@@ -26,15 +41,26 @@ impl Endpoint {
             Self::Embeddings => "/embeddings",
         }
     }
+
+    /// The endpoint of that path below the base URL.
+    #[must_use]
+    pub fn of_path(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|endpoint| endpoint.path() == path)
+    }
 }
 
 /// What a request needs of an expert beyond text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Needs {
+    /// Tools or functions are offered, or were called earlier in the conversation.
     pub tools: bool,
+    /// There is an image.
     pub vision: bool,
+    /// The answer has to be JSON, by a schema or not.
     pub json_schema: bool,
+    /// Log-probabilities are asked for.
     pub logprobs: bool,
+    /// Vectors are asked for.
     pub embeddings: bool,
 }
 
@@ -43,12 +69,14 @@ pub struct Needs {
 pub struct Turn<'a> {
     /// As on the wire: `system`, `developer`, `user`, `assistant`, `tool`.
     pub role: Cow<'a, str>,
+    /// Empty where a turn has none, as an assistant's that only calls tools.
     pub text: Cow<'a, str>,
 }
 
 /// The text of a request, in order. Which of it the router reads is the bundle's rule, not ours.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Prompt<'a> {
+    /// Oldest first.
     pub turns: Vec<Turn<'a>>,
 }
 
@@ -56,22 +84,33 @@ pub struct Prompt<'a> {
 #[derive(Debug, Clone)]
 pub struct Inbound {
     endpoint: Endpoint,
+    /// UTF-8 and a JSON object: [`Inbound::parse`] has seen to that.
     body: Bytes,
+    /// Key and value of each top-level member, in the client's order.
+    members: Vec<(Range<usize>, Range<usize>)>,
     model: Option<String>,
     stream: bool,
     usage_asked: bool,
     max_output_tokens: Option<u64>,
+    choices: u64,
     needs: Needs,
 }
 
 /// How a request is changed for an expert.
+///
+/// Order: overrides first, then `model`, then the messages, then the usage: so an override of `messages` is prepended to like the
+/// client's own, and an override of `stream_options` cannot switch metering off.
 #[derive(Debug, Clone, Copy)]
 pub struct Outbound<'a> {
     /// Takes the place of the client's `model`.
     pub model_name: &'a str,
-    /// Put before the client's messages (chat, responses) as they are.
+    /// Put before the client's messages (chat, responses) as they are. A system message of the client's stays, after these: the expert's
+    /// instructions come first and the application's add to them. A responses request that continues a stored one
+    /// (`previous_response_id`) gets none: they were there when it began. Legacy completions and embeddings have no messages.
     pub prepend_messages: &'a [serde_json::Value],
-    /// Top-level fields that replace the client's.
+    /// Top-level fields that replace the client's where there is one, and are added where there is none. `null` takes the field out, as
+    /// in a JSON merge patch. `model` and `stream` are not overridden: the first has a field of its own, the second is a promise to the
+    /// client.
     pub body_overrides: &'a serde_json::Map<String, serde_json::Value>,
     /// Ask a stream for its usage (chat and completions), keeping the client's other `stream_options`.
     pub ask_usage: bool,
@@ -83,12 +122,19 @@ impl Inbound {
     /// # Errors
     /// An error body for status 400 that names the field and what is expected.
     pub fn parse(endpoint: Endpoint, body: Bytes) -> Result<Self, ErrorBody> {
-        Ok(Self { endpoint, body, model: None, stream: false, usage_asked: false, max_output_tokens: None, needs: Needs::default() })
+        parse::parse(endpoint, body)
     }
 
+    /// As given to [`Inbound::parse`].
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
         self.endpoint
+    }
+
+    /// The body as it came.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
     }
 
     /// Absent means `auto`.
@@ -97,6 +143,7 @@ impl Inbound {
         self.model.as_deref()
     }
 
+    /// The answer is wanted as a stream.
     #[must_use]
     pub fn stream(&self) -> bool {
         self.stream
@@ -108,28 +155,51 @@ impl Inbound {
         self.usage_asked
     }
 
-    /// `max_completion_tokens`, `max_tokens` or `max_output_tokens`.
+    /// `max_completion_tokens`, `max_tokens` or `max_output_tokens`. A negative one means no limit to several servers, and here.
     #[must_use]
     pub fn max_output_tokens(&self) -> Option<u64> {
         self.max_output_tokens
     }
 
+    /// `n`: answers wanted, 1 where it is absent. Each is generated, and paid for.
+    #[must_use]
+    pub fn choices(&self) -> u64 {
+        self.choices
+    }
+
+    /// What the request needs of an expert beyond text.
     #[must_use]
     pub fn needs(&self) -> Needs {
         self.needs
     }
 
     /// The text of the request: chat `messages`, legacy `prompt` (a string, or strings joined), responses `instructions` and `input`,
-    /// embeddings `input`.
+    /// embeddings `input`. What is given as token ids has no text.
     #[must_use]
     pub fn prompt(&self) -> Prompt<'_> {
-        Prompt::default()
+        Prompt { turns: messages::turns(self) }
     }
 
-    /// The body to send to an expert.
+    /// What stays the same while a conversation grows: its messages up to the first of the user's, roles and texts, other parts (images)
+    /// as they are. The same conversation as a string and as a list of parts gives the same bytes. None where there is no user's message
+    /// yet, for a conversation the server keeps (`previous_response_id`), and for endpoints without conversations.
+    #[must_use]
+    pub fn conversation_opening(&self) -> Option<Vec<u8>> {
+        messages::opening(self)
+    }
+
+    /// The body to send to an expert. The client's own bytes, not copied, where nothing changes.
     #[must_use]
     pub fn outbound(&self, change: &Outbound<'_>) -> Bytes {
-        let _ = change;
-        self.body.clone()
+        outbound::outbound(self, change)
+    }
+
+    fn text(&self) -> &str {
+        str::from_utf8(&self.body).expect("parse refuses what is not UTF-8")
+    }
+
+    fn members(&self) -> json::Members<'_> {
+        let text = self.text();
+        self.members.iter().map(|(key, value)| (&text[key.clone()], &text[value.clone()])).collect()
     }
 }

@@ -1,20 +1,100 @@
 //! Tokens counted by the expert's server, wherever a response carries them.
 
+use crate::json;
+
 /// As the server said, chat (`prompt_tokens`..) and responses (`input_tokens`..) spellings alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
     /// All input tokens, cached ones included.
     pub prompt_tokens: u64,
+    /// All output tokens, reasoning included.
     pub completion_tokens: u64,
     /// The part of `prompt_tokens` that came from the server's cache.
     pub cached_tokens: u64,
 }
 
+/// A count over this (a trillion tokens) is a server's mistake, not a request's usage; priced, it would ruin every sum it enters.
+const MAX_TOKENS: u64 = 1_000_000_000_000;
+
 impl Usage {
     /// The usage of a whole (not streamed) response body, if it has one that makes sense.
     #[must_use]
     pub fn of_body(body: &[u8]) -> Option<Self> {
-        let _ = body;
-        None
+        let members = json::members(std::str::from_utf8(body).ok()?).ok()?;
+        Self::of_object(json::find(&members, "usage")?)
+    }
+
+    /// The value of a `usage` field. None if it counts nothing, or nothing a request can use.
+    pub(crate) fn of_object(usage: &str) -> Option<Self> {
+        let members = json::members(usage).ok()?;
+        let prompt = counted(&members, &["prompt_tokens", "input_tokens"])?;
+        let completion = counted(&members, &["completion_tokens", "output_tokens"])?;
+        let cached = ["prompt_tokens_details", "input_tokens_details"]
+            .iter()
+            .find_map(|name| json::members(json::find(&members, name)?).ok())
+            .map_or(Some(None), |details| counted(&details, &["cached_tokens"]))?;
+        if prompt.is_none() && completion.is_none() {
+            return None;
+        }
+        let prompt_tokens = prompt.unwrap_or(0);
+        // A server that caches more than it reads is wrong about one of the two; the smaller discount is the safer reading.
+        let cached_tokens = cached.unwrap_or(0).min(prompt_tokens);
+        Some(Self { prompt_tokens, completion_tokens: completion.unwrap_or(0), cached_tokens })
+    }
+}
+
+/// The first of these names that is there. `Some(None)`: none is. None: one is, and makes no sense.
+#[expect(clippy::option_option, reason = "absent and absurd differ: the first is 0, the second spoils the whole usage")]
+fn counted(members: &[(&str, &str)], names: &[&str]) -> Option<Option<u64>> {
+    match names.iter().find_map(|name| json::find(members, name)) {
+        None => Some(None),
+        Some(count) => tokens(count).map(Some),
+    }
+}
+
+/// Some servers count in floats: `12.0` is 12.
+fn tokens(json: &str) -> Option<u64> {
+    let count: f64 = json.parse().ok().filter(|_| json::kind(json) == "a number")?;
+    if count.fract() == 0.0 && (0.0..=MAX_TOKENS as f64).contains(&count) { Some(count as u64) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(body: &str, expect: Option<(u64, u64, u64)>) {
+        let expect =
+            expect.map(|(prompt_tokens, completion_tokens, cached_tokens)| Usage { prompt_tokens, completion_tokens, cached_tokens });
+        assert_eq!(Usage::of_body(body.as_bytes()), expect, "{body}");
+    }
+
+    #[test]
+    fn reads_both_spellings() {
+        check(
+            r#"{"id":"c","usage":{"completion_tokens":7,"prompt_tokens":40,"prompt_tokens_details":{"cached_tokens":36}}}"#,
+            Some((40, 7, 36)),
+        );
+        check(r#"{"usage":{"input_tokens":32,"output_tokens":5,"input_tokens_details":{"cached_tokens":24}}}"#, Some((32, 5, 24)));
+        check(r#"{"object":"list","usage":{"prompt_tokens":9,"total_tokens":9}}"#, Some((9, 0, 0)));
+        check(r#"{"usage":{"prompt_tokens":9.0,"completion_tokens":1e1,"prompt_tokens_details":null}}"#, Some((9, 10, 0)));
+    }
+
+    #[test]
+    fn absent_usage_is_none() {
+        check("", None);
+        check("[1]", None);
+        check(r#"{"usage":null}"#, None);
+        check(r#"{"usage":{}}"#, None);
+        check(r#"{"usage":[12,3]}"#, None);
+        assert_eq!(Usage::of_body(&[0xff, 0xfe]), None);
+    }
+
+    #[test]
+    fn absurd_counts_are_no_usage() {
+        for count in ["-1", "1e400", "1.5", "\"12\"", "99999999999999999999999999", "1000000000001", "{}", "true"] {
+            check(&format!(r#"{{"usage":{{"prompt_tokens":{count},"completion_tokens":3}}}}"#), None);
+            check(&format!(r#"{{"usage":{{"prompt_tokens":3,"completion_tokens":{count}}}}}"#), None);
+        }
+        check(r#"{"usage":{"prompt_tokens":3,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":9}}}"#, Some((3, 1, 3)));
     }
 }
