@@ -5,14 +5,19 @@
 //! request cost. Deliberately absent: tokio, hyper, kube, files, and any clock of its own: time comes in as an argument.
 
 pub mod budget;
+mod candidate;
+pub mod check;
 pub mod choose;
 pub mod health;
 pub mod price;
+pub mod render;
 pub mod session;
 pub mod snapshot;
 pub mod table;
 
-pub use choose::{Decision, ExpertState, Reason, Refusal, Request, ScoreFailure, Scores, choose};
+pub use check::AUTO;
+pub use choose::{Decision, ExpertState, Reason, Refusal, Request, ScoreFailure, Scores, choose, needs_scores};
 pub use price::Prices;
+pub use render::render;
 pub use snapshot::Snapshot;
 pub use table::{Table, TableError};

@@ -8,11 +8,14 @@ use wire::Usage;
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Prices {
+    /// Per million prompt tokens.
     pub input_per_million: f64,
+    /// Per million completion tokens.
     pub output_per_million: f64,
     /// Absent: cached input costs what input costs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cached_input_per_million: Option<f64>,
+    /// For each request, however long.
     pub per_request: f64,
     /// For an expert on hardware of one's own: charged by the seconds a request keeps it busy.
     pub per_hour: f64,

@@ -15,19 +15,23 @@ pub const FORMAT_VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
+    /// [`FORMAT_VERSION`] of the writer.
     pub format_version: u32,
     /// Changes whenever the content does: a hex digest of the rest.
     pub revision: String,
     /// The router's name. As a request's `model` it routes, like `auto`.
     pub router: String,
+    /// Who can answer. Their order is that of [`crate::table::ExpertIndex`], and breaks ties.
     pub experts: Vec<Expert>,
     /// Absent: no model yet, the fallback expert answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Model>,
+    /// How experts are compared.
     pub policy: Policy,
     /// Absent: conversations are not kept with their expert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
+    /// What may be spent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub budgets: Vec<Budget>,
     /// A file with one client key per line, `name:key` or `key`; absent: anyone may call.
@@ -39,11 +43,13 @@ pub struct Snapshot {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Expert {
+    /// Names the expert everywhere: as a request's `model`, in bundles, metrics and headers.
     pub name: String,
     /// Up to and including the version segment: `http://10.0.0.7:8000/v1`.
     pub base_url: String,
     /// What the expert's server calls the model.
     pub model_name: String,
+    /// Where it runs, for people and reports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
     /// Absent: the expert is unpriced; requests to it are counted as such and cost nothing.
@@ -52,8 +58,10 @@ pub struct Expert {
     /// Prompt and completion together must fit. Absent: no limit known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_tokens: Option<u32>,
+    /// What it can do beyond plain text.
     #[serde(default)]
     pub capabilities: Vec<Capability>,
+    /// Requests it is sent at once by one process. Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u32>,
     /// Messages put before the client's, as the wire has them.
@@ -71,8 +79,10 @@ pub struct Expert {
     /// Pass the client's own `Authorization` on.
     #[serde(default)]
     pub forward_authorization: bool,
+    /// When it is taken out of rotation.
     #[serde(default)]
     pub health: Health,
+    /// How long to wait for it.
     #[serde(default)]
     pub timeouts: Timeouts,
 }
@@ -80,17 +90,24 @@ pub struct Expert {
 /// Where an expert runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Placement {
+    /// Nearby: on hardware of one's own.
     Edge,
+    /// Elsewhere, paid by use.
     Cloud,
 }
 
 /// What a request may need of an expert beyond plain text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Capability {
+    /// `tools` and `tool_choice`, or the older `functions`.
     Tools,
+    /// Images among the content parts.
     Vision,
+    /// `response_format` of type `json_schema`.
     JsonSchema,
+    /// `logprobs`.
     Logprobs,
+    /// The embeddings endpoint.
     Embeddings,
 }
 
@@ -102,6 +119,7 @@ pub struct Health {
     pub consecutive_failures: u32,
     /// The first ejection; each further one in a row doubles it.
     pub base_ejection_seconds: u32,
+    /// No ejection lasts longer.
     pub max_ejection_seconds: u32,
 }
 
@@ -115,11 +133,13 @@ impl Default for Health {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Timeouts {
+    /// For TCP and TLS.
     pub connect_milliseconds: u64,
     /// From the request's end to the first byte of the response's head.
     pub first_byte_milliseconds: u64,
     /// Between two pieces of the response body.
     pub idle_milliseconds: u64,
+    /// From the request's start to the response's end.
     pub total_milliseconds: u64,
 }
 
@@ -144,14 +164,19 @@ pub struct Model {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Policy {
+    /// What the choice is to be best in, unless the request says otherwise.
     pub objective: Objective,
     /// In units of the score: what `Cost` may give up against the best expert.
     pub quality_tolerance: f64,
+    /// For `Balanced`.
     pub weights: Weights,
+    /// Answers when no score can be had, and is the last to be tried when others fail. Absent: the cheapest that can.
     pub fallback_expert: Option<String>,
     /// Savings are measured against it. Absent: the expert that costs most for the request.
     pub baseline_expert: Option<String>,
+    /// What to do when no score can be had.
     pub failure_mode: FailureMode,
+    /// How long a request waits for its score.
     pub score_deadline_milliseconds: u64,
     /// Retries allowed per 100 requests, beside a floor of 3 a second: a retry budget.
     pub retry_budget_percent: u32,
@@ -184,12 +209,15 @@ pub enum Objective {
     Balanced,
 }
 
-/// The weights of `Balanced`: score units given up per USD and per second are `cost / quality` and `latency / quality`.
+/// The weights of `Balanced`, which takes the largest `quality * score - cost * 100 * costUsd - latency * seconds` of the predicted
+/// score, cost and time to the end of the answer. So `100 * cost / quality` is the score given up for a dollar, `latency / quality` that
+/// for a second.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Weights {
+    /// Per unit of predicted score.
     pub quality: f64,
-    /// Per cent of a dollar, so that weights of order one make sense: cost enters as `cost * 100 * costUsd`.
+    /// Per cent (a hundredth of a dollar) of predicted cost, so that weights of order one make sense.
     pub cost: f64,
     /// Per second of expected latency.
     pub latency: f64,
@@ -217,9 +245,12 @@ pub enum FailureMode {
 pub struct Session {
     /// The header that names a conversation; without it the first messages do.
     pub header: String,
+    /// A conversation is forgotten after this long without a request.
     pub ttl_seconds: u64,
+    /// Conversations remembered at once; the one unused for longest is forgotten first.
     pub max_sessions: usize,
-    /// A conversation changes its expert only for a predicted gain above this, in units of the objective.
+    /// A conversation changes its expert only for a predicted gain above this, in units of the objective: score for `Quality`, the
+    /// weighted sum for `Balanced`; for `Cost` USD saved by this one request, or score beyond what the tolerance allows.
     pub switch_gain: f64,
 }
 
@@ -227,9 +258,13 @@ pub struct Session {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Budget {
+    /// Unique among the budgets.
     pub name: String,
+    /// May be spent in a period.
     pub amount_usd: f64,
+    /// When the sum starts anew.
     pub period: Period,
+    /// What happens once it is spent.
     pub on_exceeded: OnExceeded,
     /// Counted for each client key by itself instead of for the router as a whole.
     #[serde(default)]
@@ -245,8 +280,11 @@ pub struct Budget {
 /// Calendar periods, in UTC; weeks start on Monday.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Period {
+    /// From midnight.
     Day,
+    /// From Monday.
     Week,
+    /// From the first.
     Month,
 }
 
