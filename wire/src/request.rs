@@ -3,9 +3,13 @@
 //! In: a body from a client. Out: the facts a route is chosen by, the text of the prompt, and the body for the chosen expert. The
 //! client's bytes are kept and sliced, never rewritten as a whole: what we do not act on goes out as it came in.
 
+#[cfg(test)]
+mod fuzz;
 mod messages;
 mod outbound;
 mod parse;
+#[cfg(test)]
+mod tests;
 
 use std::{borrow::Cow, ops::Range, str};
 

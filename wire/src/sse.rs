@@ -6,6 +6,10 @@
 
 mod boundary;
 mod event;
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod tests;
 
 use std::mem;
 

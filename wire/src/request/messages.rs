@@ -106,7 +106,7 @@ pub(super) fn opening(inbound: &Inbound) -> Option<Vec<u8>> {
         };
         // Each with its length before it, or one message could be written so as to pass for two.
         for piece in [role.as_bytes(), content.as_bytes()] {
-            bytes.extend_from_slice(&piece.len().to_le_bytes());
+            bytes.extend_from_slice(&(piece.len() as u64).to_be_bytes());
             bytes.extend_from_slice(piece);
         }
         if role == "user" {
