@@ -149,3 +149,120 @@ fn day_of_month(day: u64) -> u64 {
     let month = (5 * day_of_year + 2) / 153;
     day_of_year - (153 * month + 2) / 5 + 1
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::{Timestamp, ToSpan, civil::Weekday, tz::TimeZone};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// 2026-11-24T02:00:00Z, a Tuesday.
+    const NOW: u64 = 1_795_485_600;
+
+    fn budget(name: &str, amount_usd: f64, period: Period, on_exceeded: OnExceeded) -> Budget {
+        Budget { name: name.into(), amount_usd, period, on_exceeded, per_client_key: false, spent_usd: 0.0, period_start: 0 }
+    }
+
+    #[test]
+    fn nothing_is_exceeded_until_the_amount_is_reached() {
+        let budgets = [budget("day", 1.0, Period::Day, OnExceeded::PreferCheaper)];
+        let mut ledger = Ledger::default();
+        ledger.adopt(&budgets, NOW);
+        ledger.spend(&budgets, None, 0.75, NOW);
+        assert_eq!(ledger.verdict(&budgets, None, NOW), Verdict::NotExceeded);
+        ledger.spend(&budgets, Some("team"), 0.25, NOW);
+        assert_eq!(ledger.verdict(&budgets, None, NOW), Verdict::PreferCheaper);
+        assert_eq!(ledger.verdict(&budgets, None, NOW + DAY), Verdict::NotExceeded);
+    }
+
+    #[test]
+    fn refusing_wins_and_lasts_until_the_last_refusing_period_ends() {
+        let budgets = [
+            budget("a", 1.0, Period::Day, OnExceeded::Refuse),
+            budget("b", 1.0, Period::Week, OnExceeded::Refuse),
+            budget("c", 1.0, Period::Month, OnExceeded::PreferCheaper),
+        ];
+        let mut ledger = Ledger::default();
+        ledger.spend(&budgets, None, 2.0, NOW);
+        // From Tuesday 02:00 to Monday 00:00.
+        assert_eq!(ledger.verdict(&budgets, None, NOW), Verdict::Refuse { retry_after_seconds: 6 * DAY - 2 * 3600 });
+        assert_eq!(ledger.verdict(&budgets[..1], None, NOW), Verdict::Refuse { retry_after_seconds: 22 * 3600 });
+    }
+
+    #[test]
+    fn client_keys_are_counted_apart_where_the_budget_says_so() {
+        let budgets = [Budget { per_client_key: true, ..budget("key", 1.0, Period::Month, OnExceeded::PreferCheaper) }];
+        let mut ledger = Ledger::default();
+        ledger.spend(&budgets, Some("red"), 1.5, NOW);
+        let verdict = |key| ledger.verdict(&budgets, key, NOW);
+        assert_eq!(
+            (verdict(Some("red")), verdict(Some("blue")), verdict(None)),
+            (Verdict::PreferCheaper, Verdict::NotExceeded, Verdict::NotExceeded)
+        );
+    }
+
+    #[test]
+    fn the_sum_of_all_pods_is_adopted_where_it_is_more_and_of_this_period() {
+        let start = period_start(Period::Month, NOW);
+        let told = |spent_usd, period_start| [Budget { spent_usd, period_start, ..budget("m", 10.0, Period::Month, OnExceeded::Refuse) }];
+        let mut ledger = Ledger::default();
+        let mut spent_after = |budgets: &[Budget]| {
+            ledger.adopt(budgets, NOW);
+            ledger.spend(budgets, None, 1.0, NOW);
+            ledger.spent_usd(&budgets[0], None, NOW)
+        };
+        assert_eq!(spent_after(&told(4.0, start)), 5.0);
+        assert_eq!(spent_after(&told(4.0, start)), 6.0, "the same sum again changes nothing");
+        assert_eq!(spent_after(&told(5.5, start)), 7.0, "a sum that lags behind does not lower it");
+        assert_eq!(spent_after(&told(9.0, start - 1)), 8.0, "last month's sum is not this month's");
+        assert_eq!(spent_after(&told(9.0, start)), 10.0);
+    }
+
+    #[test]
+    fn a_ledger_survives_a_restart_and_forgets_budgets_that_are_gone() {
+        let budgets = [budget("a", 1.0, Period::Month, OnExceeded::Refuse), budget("b", 1.0, Period::Month, OnExceeded::Refuse)];
+        let mut ledger = Ledger::default();
+        ledger.spend(&budgets, Some("team"), 1.25, NOW);
+        let mut again: Ledger = serde_json::from_str(&serde_json::to_string(&ledger).unwrap()).unwrap();
+        assert_eq!(again, ledger);
+        again.adopt(&budgets[..1], NOW);
+        assert_eq!((again.spent_usd(&budgets[0], None, NOW), again.spent_usd(&budgets[1], None, NOW)), (1.25, 0.0));
+    }
+
+    #[test]
+    fn costs_that_are_no_numbers_are_not_spent() {
+        let budgets = [budget("a", 1.0, Period::Day, OnExceeded::Refuse)];
+        let mut ledger = Ledger::default();
+        [f64::NAN, -5.0, 0.0].into_iter().for_each(|usd| ledger.spend(&budgets, None, usd, NOW));
+        assert_eq!(ledger, Ledger::default());
+    }
+
+    #[test]
+    fn the_ends_of_time_do_not_panic() {
+        for now in [0, DAY, 3 * DAY, 4 * DAY, 253_402_300_799, u64::MAX / 2, u64::MAX] {
+            for period in [Period::Day, Period::Week, Period::Month] {
+                assert!(period_start(period, now) <= now && period_end(period, now) >= period_start(period, now));
+            }
+        }
+        assert_eq!((period_end(Period::Week, 0), period_start(Period::Week, 4 * DAY)), (4 * DAY, 4 * DAY));
+    }
+
+    proptest! {
+        #[test]
+        fn periods_are_those_of_the_calendar(now in 400_000_u64..16_000_000_000) {
+            let time = Timestamp::from_second(now as i64).unwrap().to_zoned(TimeZone::UTC);
+            let day = time.start_of_day().unwrap();
+            let month = day.first_of_month().unwrap();
+            let week = day.checked_sub((day.weekday().since(Weekday::Monday) as i64).days()).unwrap();
+            for (period, start, end) in [
+                (Period::Day, &day, day.tomorrow().unwrap()),
+                (Period::Week, &week, week.checked_add(7.days()).unwrap()),
+                (Period::Month, &month, month.checked_add(1.month()).unwrap()),
+            ] {
+                prop_assert_eq!(period_start(period, now) as i64, start.timestamp().as_second());
+                prop_assert_eq!(period_end(period, now) as i64, end.timestamp().as_second());
+            }
+        }
+    }
+}

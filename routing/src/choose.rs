@@ -384,3 +384,8 @@ fn decision(table: &Table, request: &Request, state: &[ExpertState], candidates:
 fn predicted_cost(candidate: &Candidate) -> Option<f64> {
     candidate.cost_known.then_some(candidate.cost_usd)
 }
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

@@ -175,10 +175,141 @@ impl RetryBudget {
         let elapsed = now.saturating_sub(self.paid);
         self.paid = self.paid.max(now);
         self.balance = (self.balance + elapsed.as_secs_f64() * RETRY_FLOOR_PER_SECOND).min(RETRY_BURST);
-        let enough = self.balance >= 1.0;
+        // Fifty times 0.2 is a little less than ten.
+        let enough = self.balance >= 1.0 - 1e-9;
         if enough {
             self.balance -= 1.0;
         }
         enough
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const POLICY: Health = Health { consecutive_failures: 3, base_ejection_seconds: 4, max_ejection_seconds: 30 };
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// Sends and ends one request.
+    fn request(health: &mut Ejection, outcome: Outcome, now: Duration) -> bool {
+        let ticket = health.begin(now);
+        health.end(ticket, outcome, now)
+    }
+
+    fn ejected_at_zero() -> Ejection {
+        let mut health = Ejection::new(POLICY);
+        let ejections = (0..3).filter(|_| request(&mut health, Outcome::Failure, at(0))).count();
+        assert_eq!(ejections, 1);
+        health
+    }
+
+    #[test]
+    fn only_failures_in_a_row_eject() {
+        let mut health = Ejection::new(POLICY);
+        for outcome in [Outcome::Failure, Outcome::Failure, Outcome::Success, Outcome::Failure, Outcome::Unknown, Outcome::Failure] {
+            assert!(!request(&mut health, outcome, at(1)));
+        }
+        assert!(!health.is_ejected(at(1)));
+        assert!(request(&mut health, Outcome::Failure, at(1)));
+        assert!(health.is_ejected(at(1)));
+        assert_eq!(health.ejected_for(at(2)), at(3));
+    }
+
+    #[test]
+    fn zero_failures_never_eject() {
+        let mut health = Ejection::new(Health { consecutive_failures: 0, ..POLICY });
+        assert!((0..100).all(|_| !request(&mut health, Outcome::Failure, at(0))));
+        assert!(!health.is_ejected(at(0)));
+    }
+
+    #[test]
+    fn exactly_one_probe_is_let_through_and_its_success_brings_the_expert_back() {
+        let mut health = ejected_at_zero();
+        assert!(health.is_ejected(at(3)) && !health.is_ejected(at(4)));
+        let probe = health.begin(at(4));
+        assert!(probe.is_probe() && health.is_ejected(at(4)));
+        assert!(!health.begin(at(4)).is_probe());
+        assert!(!health.end(probe, Outcome::Success, at(5)));
+        assert!(!health.is_ejected(at(5)));
+        assert!(!request(&mut health, Outcome::Failure, at(5)), "failures are counted anew");
+    }
+
+    #[test]
+    fn each_failed_probe_doubles_the_ejection_up_to_the_limit() {
+        let mut health = ejected_at_zero();
+        let mut now = at(0);
+        for expected in [4, 8, 16, 30, 30, 30] {
+            assert_eq!(health.ejected_for(now), at(expected));
+            now += at(expected);
+            assert!(request(&mut health, Outcome::Failure, now));
+        }
+    }
+
+    #[test]
+    fn requests_that_are_no_probe_do_not_bring_an_expert_back() {
+        let mut health = Ejection::new(POLICY);
+        let early = health.begin(at(0));
+        for _ in 0..3 {
+            request(&mut health, Outcome::Failure, at(0));
+        }
+        assert!(!health.end(early, Outcome::Success, at(1)));
+        request(&mut health, Outcome::Success, at(1));
+        assert!(health.is_ejected(at(1)));
+    }
+
+    #[test]
+    fn a_probe_that_tells_nothing_hands_on_to_the_next_request() {
+        let mut health = ejected_at_zero();
+        let probe = health.begin(at(4));
+        health.end(probe, Outcome::Unknown, at(6));
+        assert!(!health.is_ejected(at(6)));
+        assert!(health.begin(at(6)).is_probe());
+    }
+
+    #[test]
+    fn a_probe_that_never_ends_is_replaced_and_then_ignored() {
+        let mut health = ejected_at_zero();
+        let lost = health.begin(at(4));
+        assert!(health.is_ejected(at(33)) && !health.is_ejected(at(34)));
+        let second = health.begin(at(34));
+        health.end(lost, Outcome::Success, at(35));
+        assert!(health.is_ejected(at(35)));
+        health.end(second, Outcome::Success, at(35));
+        assert!(!health.is_ejected(at(35)));
+    }
+
+    #[test]
+    fn retries_are_a_share_of_requests_above_a_floor() {
+        let mut budget = RetryBudget::new(20, at(0));
+        assert_eq!((0..10).filter(|_| budget.withdraw(at(0))).count(), 3, "a second's worth to start with");
+        (0..50).for_each(|_| budget.deposit());
+        assert_eq!((0..100).filter(|_| budget.withdraw(at(0))).count(), 10, "20 of 100");
+        assert_eq!((0..100).filter(|_| budget.withdraw(at(2))).count(), 6, "three a second");
+        assert_eq!((0..100).filter(|_| budget.withdraw(at(9_000))).count(), 30, "no more than the burst is saved up");
+        assert!(!budget.withdraw(at(5)), "a clock that runs backwards pays nothing");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_the_expert_comes_back_in_the_end(
+            policy in (0_u32..5, any::<u32>(), any::<u32>()), events in prop::collection::vec((0_u8..3, 0_u64..50), 0..60),
+        ) {
+            let policy = Health { consecutive_failures: policy.0, base_ejection_seconds: policy.1, max_ejection_seconds: policy.2 };
+            let (mut health, mut now) = (Ejection::new(policy), at(0));
+            for (kind, pause) in events {
+                now += at(pause);
+                request(&mut health, [Outcome::Success, Outcome::Failure, Outcome::Unknown][usize::from(kind)], now);
+            }
+            now += health.ejected_for(now);
+            prop_assert!(!health.is_ejected(now));
+            request(&mut health, Outcome::Success, now);
+            prop_assert!(!health.is_ejected(now));
+        }
     }
 }

@@ -15,6 +15,9 @@ pub mod session;
 pub mod snapshot;
 pub mod table;
 
+#[cfg(test)]
+mod fixtures;
+
 pub use check::AUTO;
 pub use choose::{Decision, ExpertState, Reason, Refusal, Request, ScoreFailure, Scores, choose, needs_scores};
 pub use price::Prices;

@@ -136,3 +136,33 @@ fn aligned(rows: &[[String; 8]]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::fixtures::{compile, snapshot_json};
+
+    #[test]
+    fn a_table_is_shown_whole() {
+        insta::assert_snapshot!(render(&compile(snapshot_json())));
+    }
+
+    #[test]
+    fn other_policies_budgets_and_free_experts_have_their_words() {
+        let mut json = snapshot_json();
+        json["policy"] = json!({"objective": "Balanced", "failureMode": "FailClosed"});
+        json["model"] = json!({"uri": "/bundles/chat"});
+        json["clientKeysFile"] = json!("/etc/keys");
+        json["experts"][0]["prices"] = json!({});
+        json["experts"][1]["prices"] = json!({"perRequest": 0.25});
+        json["experts"][2].as_object_mut().unwrap().remove("prices");
+        json["experts"][2]["health"] = json!({"consecutiveFailures": 0});
+        json["budgets"] = json!([
+            {"name": "all", "amountUsd": 500.0, "period": "Month", "onExceeded": "PreferCheaper"},
+            {"name": "each", "amountUsd": 2.5, "period": "Day", "onExceeded": "Refuse", "perClientKey": true},
+        ]);
+        insta::assert_snapshot!(render(&compile(json)));
+    }
+}

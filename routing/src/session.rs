@@ -89,3 +89,69 @@ impl Sessions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sessions(max_sessions: usize) -> Sessions {
+        Sessions::new(&Session { header: "x".into(), ttl_seconds: 10, max_sessions, switch_gain: 0.0 })
+    }
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_conversation_is_remembered_until_it_was_unused_for_too_long() {
+        let mut sessions = sessions(9);
+        sessions.put(7, 2, at(0));
+        assert_eq!(sessions.get(7, at(10)), Some(2));
+        sessions.put(7, 3, at(10));
+        assert_eq!(sessions.get(7, at(20)), Some(3));
+        assert_eq!(sessions.get(7, at(21)), None);
+        assert!(sessions.is_empty());
+        assert_eq!(sessions.get(8, at(0)), None);
+    }
+
+    #[test]
+    fn the_one_unused_for_longest_goes_first() {
+        let mut sessions = sessions(2);
+        sessions.put(1, 0, at(0));
+        sessions.put(2, 0, at(1));
+        sessions.put(1, 0, at(2));
+        sessions.put(3, 0, at(3));
+        assert_eq!([1, 2, 3].map(|key| sessions.get(key, at(3))), [Some(0), None, Some(0)]);
+    }
+
+    #[test]
+    fn an_absurd_bound_takes_no_memory_in_advance() {
+        let mut sessions = sessions(usize::MAX);
+        sessions.put(1, 0, at(0));
+        assert_eq!(sessions.len(), 1);
+    }
+
+    #[test]
+    fn stale_conversations_leave_as_others_come() {
+        let mut sessions = sessions(100);
+        (0..10).for_each(|key| sessions.put(key, 0, at(0)));
+        (10..20).for_each(|key| sessions.put(key, 0, at(20)));
+        assert_eq!(sessions.len(), 10);
+    }
+
+    #[test]
+    fn another_table_moves_experts_and_forgets_those_that_left() {
+        let mut sessions = sessions(9);
+        (0..3).for_each(|expert| sessions.put(expert as u128, expert, at(0)));
+        sessions.rebind(|expert| [Some(1), None, Some(0)][expert]);
+        assert_eq!([0, 1, 2].map(|key| sessions.get(key, at(0))), [Some(1), None, Some(0)]);
+    }
+
+    #[test]
+    fn a_smaller_bound_holds_at_once() {
+        let mut sessions = sessions(9);
+        (0..5).for_each(|key| sessions.put(key, 0, at(0)));
+        sessions.set_policy(&Session { header: "x".into(), ttl_seconds: 10, max_sessions: 2, switch_gain: 0.0 });
+        assert_eq!(sessions.len(), 2);
+    }
+}

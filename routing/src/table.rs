@@ -133,3 +133,6 @@ fn text_bytes(content: Option<&Value>) -> u64 {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests;
