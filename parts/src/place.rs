@@ -1,0 +1,98 @@
+//! Where the parts lie: `${XDG_CACHE_HOME:-~/.cache}/expert-router/parts/<name>-<version>/`. Looks at the disk, writes nothing.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::table::{Part, REQUIREMENTS, by_name};
+
+/// A part that has not been fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The part's name.
+    pub name: String,
+    /// Where it should be.
+    pub path: PathBuf,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} is not at {}: fetch it with `make fetch` or `cargo run -p xtask -- fetch {}`",
+            self.name,
+            self.path.display(),
+            self.name
+        )
+    }
+}
+
+impl std::error::Error for Missing {}
+
+/// The project's folder in the user's cache.
+pub fn cache_folder() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = set("XDG_CACHE_HOME").filter(|path| path.is_absolute()).or_else(|| set("HOME").map(|home| home.join(".cache")));
+    cache.unwrap_or_else(std::env::temp_dir).join("expert-router")
+}
+
+/// The folder of a part in its pinned version, fetched or not.
+pub fn part_folder(part: &Part) -> PathBuf {
+    cache_folder().join("parts").join(format!("{}-{}", part.name, part.version))
+}
+
+/// A file of a part, by the part's name and the file's.
+pub fn file(part: &str, name: &str) -> Result<PathBuf, Missing> {
+    let path = match by_name(part) {
+        Some(found) => part_folder(found).join(name),
+        None => cache_folder().join("parts").join(part).join(name),
+    };
+    existing(part, path)
+}
+
+/// ONNX Runtime's shared library; `ORT_DYLIB_PATH` wins where it is set.
+pub fn onnx_runtime() -> Result<PathBuf, Missing> {
+    match std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
+        Some(path) => existing("onnxruntime", PathBuf::from(path)),
+        None => file("onnxruntime", "libonnxruntime.so"),
+    }
+}
+
+/// The Python that has OpenAI's SDK and llama.cpp's server.
+pub fn python() -> Result<PathBuf, Missing> {
+    existing("python", python_folder().join("bin").join("python"))
+}
+
+/// The folder of that Python's virtual environment. A change of the requirements makes it another one.
+pub fn python_folder() -> PathBuf {
+    cache_folder().join("parts").join(format!("python-{}", requirements_id()))
+}
+
+/// A short name for the very text of the requirements (FNV-1a). It tells versions apart; it does not guard against forgery,
+/// for pip checks the hashes inside.
+pub fn requirements_id() -> String {
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let hash = REQUIREMENTS.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, mix);
+    format!("{hash:016x}")
+}
+
+fn existing(name: &str, path: PathBuf) -> Result<PathBuf, Missing> {
+    if Path::new(&path).exists() { Ok(path) } else { Err(Missing { name: name.to_owned(), path }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_nobody_knows_is_missing_and_the_message_names_the_command() {
+        let missing = file("no-such-part", "x").unwrap_err();
+        assert!(missing.to_string().contains("cargo run -p xtask -- fetch no-such-part"), "{missing}");
+    }
+
+    #[test]
+    fn a_part_lies_in_a_folder_of_its_name_and_version() {
+        let part = by_name("encoder").unwrap();
+        assert!(part_folder(part).ends_with("expert-router/parts/encoder-0.1.0"));
+        assert!(python_folder().ends_with(format!("parts/python-{}", requirements_id())));
+    }
+}
