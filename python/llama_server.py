@@ -39,7 +39,9 @@ def parameters(given):
     made.warmup = False
     made.ui = False
     made.endpoint_metrics = True
-    made.embedding = given.embeddings
+    if given.embeddings:
+        made.embedding = True
+        made.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     if given.name:
         made.model_alias = {given.name}
     if given.api_key:
