@@ -2,5 +2,12 @@
 //!
 //! Steps are files named by their verb; each reads and writes a typed artefact, so that any one can be run again.
 
+pub mod bench_quality;
+pub mod cli;
+pub mod evaluate;
+pub mod evaluation;
+pub mod fit;
 pub mod onnx;
 pub mod outcomes;
+pub mod prepare;
+pub mod run;

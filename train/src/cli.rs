@@ -1,0 +1,53 @@
+//! The command line: one subcommand a step, its arguments in the step's own file.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{bench_quality, evaluate, fit, prepare, run};
+
+/// From queries and experts to a router that has earned its place.
+#[derive(Debug, Parser)]
+#[command(name = "expert-router-train", version, about, long_about = None)]
+pub struct Cli {
+    /// The step to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The steps, in the order in which `run` does them.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Asks every expert every query and scores the answers.
+    Prepare(prepare::PrepareArgs),
+    /// Trains a router on outcomes and writes a bundle.
+    Fit(fit::FitArgs),
+    /// Compares a bundle with its experts on held-out outcomes.
+    Evaluate(evaluate::EvaluateArgs),
+    /// Prepare, fit and evaluate in one go, resumable, into one folder.
+    Run(run::RunArgs),
+    /// Trains every kind of router on every pool of a folder of outcomes and compares them.
+    #[command(hide = true)]
+    BenchQuality(bench_quality::BenchQualityArgs),
+}
+
+impl Cli {
+    /// Does the step. A failure is told on standard error, with what led to it; the exit code is then 1.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let result = match self.command {
+            Command::Prepare(arguments) => arguments.run(),
+            Command::Fit(arguments) => arguments.run(),
+            Command::Evaluate(arguments) => arguments.run(),
+            Command::Run(arguments) => arguments.run(),
+            Command::BenchQuality(arguments) => arguments.run(),
+        };
+        match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}

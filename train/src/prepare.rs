@@ -1,0 +1,17 @@
+//! Arguments of the step.
+
+use clap::Args;
+
+/// Arguments of the step.
+#[derive(Debug, Args)]
+pub struct PrepareArgs {}
+
+impl PrepareArgs {
+    /// Does the step.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn run(self) -> anyhow::Result<()> {
+        anyhow::bail!("this step is not built yet")
+    }
+}
