@@ -21,6 +21,7 @@ def arguments():
     parser.add_argument("--context", type=int, default=4096, help="tokens of all slots together (default 4096)")
     parser.add_argument("--threads", type=int, default=1, help="more than one spins badly beside busy neighbours (default 1)")
     parser.add_argument("--embeddings", action="store_true", help="serve /v1/embeddings, too")
+    parser.add_argument("--chat-template", default="", help="a Jinja file in place of the model's own template")
     parser.add_argument("--api-key", default="", help="ask for this key")
     return parser.parse_args()
 
@@ -44,6 +45,9 @@ def parameters(given):
         made.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     if given.name:
         made.model_alias = {given.name}
+    if given.chat_template:
+        with open(given.chat_template, encoding="utf-8") as template:
+            made.chat_template = template.read()
     if given.api_key:
         made.api_keys = [given.api_key]
     return made
