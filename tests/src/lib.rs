@@ -1,1 +1,23 @@
-//! Placeholder.
+//! What the tests against real servers share: starting llama.cpp's server and the `expert-router` binary, calling them, reading their
+//! metrics. Whatever is started ends with the value that stands for it.
+//!
+//! Deliberately absent: anything that stands in for a real part. Tests with scripted experts are `sidecar`'s own.
+
+mod binary;
+mod http;
+mod llama;
+mod process;
+mod router;
+
+use std::path::{Path, PathBuf};
+
+pub use http::{Metrics, client, eventually};
+pub use llama::{Llama, LlamaOptions};
+pub use process::{Process, run_python};
+pub use router::Router;
+
+/// The workspace's folder.
+#[must_use]
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+}

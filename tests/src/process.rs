@@ -1,0 +1,144 @@
+//! A child process that ends when its value is dropped, and shows what it logged if the test failed.
+
+use std::{
+    collections::VecDeque,
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace;
+
+/// Lines of a child's log that are kept for a failed test.
+const LOG_LINES: usize = 60;
+
+/// A running child.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    log: Arc<Mutex<VecDeque<String>>>,
+}
+
+impl Process {
+    /// Starts it with its standard input held open: the servers here end when that closes, however this process ends.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(name: &str, command: &mut Command) -> Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("starting {name}: {command:?}"))?;
+        let log = Arc::new(Mutex::new(VecDeque::new()));
+        let (sender, lines) = mpsc::channel();
+        for pipe in [child.stdout.take().map(boxed), child.stderr.take().map(boxed)].into_iter().flatten() {
+            let (log, sender) = (Arc::clone(&log), sender.clone());
+            thread::spawn(move || read_lines(pipe, &log, &sender));
+        }
+        Ok(Self { name: name.to_owned(), child, lines, log })
+    }
+
+    /// Waits for a line that begins so, and returns what follows.
+    ///
+    /// # Errors
+    /// The process ended, or `patience` did.
+    pub fn line_after(&self, prefix: &str, patience: Duration) -> Result<String> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    if let Some(rest) = line.strip_prefix(prefix) {
+                        return Ok(rest.trim().to_owned());
+                    }
+                }
+                Err(error) => bail!("{} never said `{prefix}` ({error}); it said:\n{}", self.name, self.log()),
+            }
+        }
+    }
+
+    /// The exit status, once it has ended.
+    ///
+    /// # Errors
+    /// The operating system does not say.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().with_context(|| format!("waiting for {}", self.name))
+    }
+
+    /// Ends it at once, as a crash would.
+    ///
+    /// # Errors
+    /// The operating system does not let us.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill().and_then(|()| self.child.wait()).map(drop).with_context(|| format!("ending {}", self.name))
+    }
+
+    /// The last lines it printed.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to end.
+        let _ = self.kill();
+        if thread::panicking() {
+            eprintln!("--- last lines of {}:\n{}\n---", self.name, self.log());
+        }
+    }
+}
+
+/// Runs a script of `tests/python` to its end with the Python that has the pinned packages; prints what it prints.
+///
+/// # Errors
+/// Python is not fetched, the script failed, or `patience` ended; with what the script said.
+pub fn run_python(script: &str, environment: &[(&str, &str)], patience: Duration) -> Result<()> {
+    let path = workspace().join("tests").join("python").join(script);
+    let mut command = Command::new(parts::python()?);
+    command.arg("-u").arg(path).envs(environment.iter().copied());
+    let mut process = Process::start(script, &mut command)?;
+    let deadline = Instant::now() + patience;
+    loop {
+        while let Ok(line) = process.lines.recv_timeout(Duration::from_millis(50)) {
+            println!("{line}");
+        }
+        match process.ended()? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => bail!("{script} failed ({status}):\n{}", process.log()),
+            None if Instant::now() > deadline => bail!("{script} did not end in {patience:?}:\n{}", process.log()),
+            None => {}
+        }
+    }
+}
+
+/// A command with a script of the workspace, run by the Python that has the pinned packages.
+pub(crate) fn python(script: &Path) -> Result<Command> {
+    let mut command = Command::new(parts::python()?);
+    command.arg(workspace().join(script));
+    Ok(command)
+}
+
+fn boxed(pipe: impl Read + Send + 'static) -> Box<dyn Read + Send> {
+    Box::new(pipe)
+}
+
+fn read_lines(pipe: Box<dyn Read + Send>, log: &Mutex<VecDeque<String>>, sender: &mpsc::Sender<String>) {
+    for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        if log.len() == LOG_LINES {
+            log.pop_front();
+        }
+        log.push_back(line.clone());
+        drop(log);
+        // Nobody waits for a line any more: the log is still kept.
+        let _ = sender.send(line);
+    }
+}
