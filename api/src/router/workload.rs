@@ -1,0 +1,277 @@
+//! What the operator runs: an expert's pods, the gateway, the injected sidecar, and how they are watched. A standalone process reads
+//! these fields and has no use for them.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{EnvVar, LocalObjectReference, ResourceRequirements, Toleration};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Decimal, references::SecretRef};
+
+/// An expert's pods, run by the operator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!has(self.replicas) || !has(self.autoscaling)", "message": crate::rules::REPLICAS_OR_AUTOSCALING},
+]))]
+pub struct Deployment {
+    /// The server's image. It has to speak OpenAI's API.
+    #[schemars(length(min = 1, max = 1024))]
+    pub image: String,
+    /// `Always`, `IfNotPresent` or `Never`. Default: as Kubernetes has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<ImagePullPolicy>,
+    /// Instead of the image's entrypoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
+    pub command: Vec<String>,
+    /// Arguments of the server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
+    pub args: Vec<String>,
+    /// Environment of the server, as in a Pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub env: Vec<EnvVar>,
+    /// Where the server listens.
+    #[schemars(range(min = 1))]
+    pub port: u16,
+    /// Where the API begins, up to and including the version segment. Default `/v1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256), regex(pattern = crate::rules::PATH_PATTERN))]
+    pub path: Option<String>,
+    /// The path that answers 200 once the server can take requests. Default `/health`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256), regex(pattern = crate::rules::PATH_PATTERN))]
+    pub readiness_path: Option<String>,
+    /// How long the server may take to load its model before it is restarted. Default 600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub startup_seconds: Option<u32>,
+    /// Requests and limits of the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// How many pods. Default 1. Not together with `autoscaling`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 10000))]
+    pub replicas: Option<u16>,
+    /// As many pods as the load asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
+    /// A volume with the model's files, so that a new pod does not fetch them again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_cache: Option<ModelCache>,
+    /// What the pods should have beyond this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_overrides: Option<PodOverrides>,
+}
+
+/// When the image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ImagePullPolicy {
+    /// At each start.
+    Always,
+    /// Where the node does not have it.
+    IfNotPresent,
+    /// The node has it.
+    Never,
+}
+
+/// Bounds for a HorizontalPodAutoscaler.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!has(self.minReplicas) || self.minReplicas <= self.maxReplicas", "message": crate::rules::MIN_OVER_MAX},
+]))]
+pub struct Autoscaling {
+    /// At least so many. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub min_replicas: Option<u16>,
+    /// At most so many.
+    #[schemars(range(min = 1, max = 10000))]
+    pub max_replicas: u16,
+    /// The share of its CPU request a pod should use, in per cent. Default 80.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub target_cpu_percent: Option<u16>,
+}
+
+/// An existing volume claim, mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ModelCache {
+    /// The claim's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub persistent_volume_claim: String,
+    /// Where the server finds it.
+    #[schemars(length(min = 1, max = 1024))]
+    pub mount_path: String,
+}
+
+/// The parts of a Pod that a cluster's owner may have to set. Not a whole PodSpec on purpose.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PodOverrides {
+    /// Further labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Further annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Labels a node must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that do not matter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub tolerations: Vec<Toleration>,
+    /// Secrets to pull images with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+    /// Instead of the router's own service account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account_name: Option<String>,
+    /// Who goes first when nodes are full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_class_name: Option<String>,
+    /// Such as a GPU runtime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_class_name: Option<String>,
+}
+
+/// One proxy for all clients, beside or instead of sidecars.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!has(self.replicas) || !has(self.autoscaling)", "message": crate::rules::REPLICAS_OR_AUTOSCALING},
+]))]
+pub struct Gateway {
+    /// How many pods. Default 1; 0 keeps the gateway's objects without pods. Not together with `autoscaling`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 10000))]
+    pub replicas: Option<u16>,
+    /// As many pods as the load asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
+    /// Requests and limits of the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// `ClusterIP` (default), `NodePort` or `LoadBalancer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_type: Option<ServiceType>,
+    /// Serve TLS with the certificate of this Secret (`tls.crt`, `tls.key`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_secret_ref: Option<SecretRef>,
+    /// Attach the gateway to a Gateway API gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_route: Option<HttpRoute>,
+    /// What the pods should have beyond this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_overrides: Option<PodOverrides>,
+}
+
+/// How the gateway's Service is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[expect(clippy::enum_variant_names, reason = "Kubernetes calls them so")]
+pub enum ServiceType {
+    /// From inside the cluster.
+    ClusterIP,
+    /// By a port of each node.
+    NodePort,
+    /// By a load balancer of the cluster's provider.
+    LoadBalancer,
+}
+
+/// An HTTPRoute to the gateway's Service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpRoute {
+    /// The Gateway to attach to.
+    pub gateway_ref: GatewayRef,
+    /// Host names to answer for. None: all of the Gateway's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
+    pub hostnames: Vec<String>,
+}
+
+/// A Gateway of the Gateway API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GatewayRef {
+    /// The Gateway's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The Gateway's namespace. Default: the router's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+}
+
+/// The proxy inside application Pods.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Sidecar {
+    /// Requests and limits of the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// Threads that run the router's encoder, in sidecars and gateway alike. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 256))]
+    pub inference_threads: Option<u16>,
+    /// How long requests in flight may take to end when the proxy is stopped. Default 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 3600))]
+    pub drain_seconds: Option<u16>,
+}
+
+/// How the router is watched.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Observability {
+    /// What the proxies log: `Error`, `Warn`, `Info` (default), `Debug`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<LogLevel>,
+    /// Where traces go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
+    /// Whether Prometheus is told to scrape by a PodMonitor: `Auto` (default) where the cluster knows PodMonitors, or `Never`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_monitor: Option<PodMonitorMode>,
+}
+
+/// The least severity that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// And what is odd.
+    Warn,
+    /// And a line for each request.
+    Info,
+    /// And each step.
+    Debug,
+}
+
+/// Traces by OTLP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tracing {
+    /// The collector, such as `http://otel-collector.observability:4318`.
+    #[schemars(length(max = 2048), regex(pattern = crate::rules::URL_PATTERN))]
+    pub otlp_endpoint: String,
+    /// The share of requests that are traced, from `"0"` to `"1"`. Default `"0.1"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_ratio: Option<Decimal>,
+}
+
+/// Whether there is a PodMonitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PodMonitorMode {
+    /// Where the cluster knows them.
+    Auto,
+    /// Not at all.
+    Never,
+}

@@ -1,0 +1,148 @@
+//! What is: conditions and facts, written by the operator and nobody else.
+//!
+//! Conditions are Kubernetes' own, a map by type, each with `observedGeneration`, set from the first visit on. A parent condition shows
+//! the first failing child's reason.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Types and reasons of an ExpertRouter's conditions.
+pub mod router_conditions {
+    /// True: the spec makes sense. False (`Invalid`): the message names the field. Counts towards Ready.
+    pub const ACCEPTED: &str = "Accepted";
+    /// True: every expert's address and Secrets exist. False (`SecretMissing`, `ServiceMissing`, `DeploymentNotReady`): the message names
+    /// the experts. Counts towards Ready only while no expert is left that can answer.
+    pub const EXPERTS_RESOLVED: &str = "ExpertsResolved";
+    /// True: a bundle is in service. False (`NoModel`, `NotTrained`, `FetchFailed`, `DigestMismatch`): the fallback expert answers.
+    /// Absent where the spec has no model. Does not count towards Ready: a request is answered either way.
+    pub const MODEL_READY: &str = "ModelReady";
+    /// True: the bundle knows every expert. False (`ExpertsUnknown`): the message names those it does not know. Absent without a bundle.
+    /// Does not count towards Ready.
+    pub const MODEL_COMPATIBLE: &str = "ModelCompatible";
+    /// True: every injected Pod has the newest snapshot. False (`Updating`). Absent without injected Pods. Does not count towards Ready.
+    pub const SIDECAR_READY: &str = "SidecarReady";
+    /// True: the gateway's pods are available. False (`Progressing`, `Unavailable`). Absent without a gateway. Counts towards Ready.
+    pub const GATEWAY_READY: &str = "GatewayReady";
+    /// True: a request sent now is answered.
+    pub const READY: &str = "Ready";
+    /// All of them, in the order they are worked out.
+    pub const ALL: [&str; 7] = [ACCEPTED, EXPERTS_RESOLVED, MODEL_READY, MODEL_COMPATIBLE, SIDECAR_READY, GATEWAY_READY, READY];
+}
+
+/// Types and reasons of a RouterModel's conditions.
+pub mod model_conditions {
+    /// True: every expert answered every query and every answer is scored. False (`Asking`, `BudgetSpent`, `Failed`).
+    pub const DATA_PREPARED: &str = "DataPrepared";
+    /// True: a router was fitted to the current data. False (`Waiting`, `Fitting`, `Failed`).
+    pub const TRAINED: &str = "Trained";
+    /// True: it was evaluated on held-out queries. False (`Waiting`, `Failed`, `NoBetter` than the best single expert).
+    pub const EVALUATED: &str = "Evaluated";
+    /// True: its bundle lies where `output` says. False (`Waiting`, `AwaitsPromotion`, `GainTooSmall`, `Failed`).
+    pub const PUBLISHED: &str = "Published";
+    /// True: a bundle of the current spec is published.
+    pub const READY: &str = "Ready";
+    /// All of them, in the order they are worked out.
+    pub const ALL: [&str; 5] = [DATA_PREPARED, TRAINED, EVALUATED, PUBLISHED, READY];
+}
+
+/// What the router is just now.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExpertRouterStatus {
+    /// `Accepted`, `ExpertsResolved`, `ModelReady`, `ModelCompatible`, `SidecarReady`, `GatewayReady`, and `Ready`, which is True where
+    /// a request sent now is answered.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The generation of the spec this speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready experts of all, such as `3/4`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experts_ready: Option<String>,
+    /// Each expert by itself.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub experts: Vec<ExpertStatus>,
+    /// The bundle in service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<BundleStatus>,
+    /// The revision of the snapshot that was written last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_revision: Option<String>,
+    /// Where the gateway is reached from inside the cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+/// What one expert is just now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExpertStatus {
+    /// The expert.
+    pub name: String,
+    /// Whether it can be sent requests.
+    pub ready: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// In words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// A bundle, exactly.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BundleStatus {
+    /// Where it came from.
+    pub uri: String,
+    /// SHA-256 in hex.
+    pub digest: String,
+}
+
+/// What a training is just now.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RouterModelStatus {
+    /// `DataPrepared`, `Trained`, `Evaluated`, `Published`, and `Ready`, which is True where a bundle of this spec is published.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The generation of the spec this speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Answers had and wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// Spent on answers so far, in USD.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<String>,
+    /// Held-out scores and costs, a row for each router, expert and baseline.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub evaluation: Vec<EvaluationRow>,
+    /// The newest bundle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<BundleStatus>,
+}
+
+/// How far asking has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// Answers had.
+    pub done: i64,
+    /// Answers wanted.
+    pub total: i64,
+}
+
+/// One way of answering, evaluated on held-out queries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EvaluationRow {
+    /// Such as `router at Quality`, `best single`, `oracle`, or an expert.
+    pub name: String,
+    /// Mean score, a decimal string.
+    pub score: String,
+    /// USD per thousand queries, a decimal string; absent where prices are unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_per_thousand_usd: Option<String>,
+}
