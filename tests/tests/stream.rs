@@ -95,7 +95,7 @@ async fn hanging_up_frees_the_server() -> Result<()> {
     // Counted as what it was, with the tokens it cost as far as anybody knows; and the router is idle too.
     let in_metrics = async || {
         let metrics = router.metrics().await?;
-        Ok(metrics.sum("expert_router_requests_total", &[("outcome", "client_closed")]) == 1.0
+        Ok(metrics.sum("expert_router_requests_total", &[("outcome", "client_gone")]) == 1.0
             && metrics.sum("expert_router_in_flight", &[("expert", "local")]) == 0.0)
     };
     eventually("the request is counted as left by its client", PATIENCE, in_metrics).await?;

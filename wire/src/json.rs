@@ -82,13 +82,14 @@ pub(crate) fn kind(json: &str) -> &'static str {
 
 /// Is any place of this text inside more than [`MAX_DEPTH`] arrays and objects? The text need not be JSON.
 pub(crate) fn too_deep(json: &str) -> bool {
-    let mut depth = 0usize;
-    let mut bytes = json.bytes();
-    while let Some(byte) = bytes.next() {
+    let bytes = json.as_bytes();
+    let (mut at, mut depth) = (0, 0usize);
+    while let Some(byte) = bytes.get(at) {
+        at += 1;
         match byte {
             b'{' | b'[' => depth += 1,
             b'}' | b']' => depth = depth.saturating_sub(1),
-            b'"' => skip_string(&mut bytes),
+            b'"' => at = end_of_string(bytes, at),
             _ => {}
         }
         if depth > MAX_DEPTH {
@@ -98,14 +99,16 @@ pub(crate) fn too_deep(json: &str) -> bool {
     false
 }
 
-fn skip_string(bytes: &mut std::str::Bytes<'_>) {
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'\\' => _ = bytes.next(),
-            b'"' => return,
-            _ => {}
+/// The place after the quote that ends the string begun before `at`. Images come as strings of megabytes, hence the search.
+fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(rest) = bytes.get(at..) {
+        match memchr::memchr2(b'"', b'\\', rest) {
+            Some(offset) if rest[offset] == b'"' => return at + offset + 1,
+            Some(offset) => at += offset + 2,
+            None => break,
         }
     }
+    bytes.len()
 }
 
 /// Between the quotes, where no escape is there.
