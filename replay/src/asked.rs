@@ -129,8 +129,18 @@ mod tests {
 
     #[test]
     fn the_prompt_is_the_last_user_message_wherever_it_stands() {
-        check(Endpoint::Chat, r#"{"messages":[{"role":"user","content":"a"},{"role":"user","content":"b"},{"role":"assistant","content":"c"}]}"#, "b", false);
-        check(Endpoint::Chat, r#"{"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url"},{"type":"text","text":"b"}]}]}"#, "a\nb", false);
+        check(
+            Endpoint::Chat,
+            r#"{"messages":[{"role":"user","content":"a"},{"role":"user","content":"b"},{"role":"assistant","content":"c"}]}"#,
+            "b",
+            false,
+        );
+        check(
+            Endpoint::Chat,
+            r#"{"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url"},{"type":"text","text":"b"}]}]}"#,
+            "a\nb",
+            false,
+        );
         check(Endpoint::Completions, r#"{"prompt":["a"],"stream":true}"#, "a", true);
         check(Endpoint::Responses, r#"{"input":"a","stream":null}"#, "a", false);
         check(Endpoint::Responses, r#"{"input":[{"role":"user","content":[{"type":"input_text","text":"a"}]}]}"#, "a", false);

@@ -31,7 +31,10 @@ fn chunks(chat: bool, about: &About<'_>) -> Vec<Event> {
     };
     let mut made = Vec::new();
     if chat {
-        made.push(data(0.0, &about.head(prefix, object, choice(json!({"role": "assistant", "content": ""}), "", Value::Null, Value::Null))));
+        made.push(data(
+            0.0,
+            &about.head(prefix, object, choice(json!({"role": "assistant", "content": ""}), "", Value::Null, Value::Null)),
+        ));
     }
     let pieces = about.answer.pieces();
     for (index, piece) in pieces.iter().enumerate() {

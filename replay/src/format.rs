@@ -23,7 +23,8 @@ pub(crate) struct About<'a> {
 pub(crate) fn whole(endpoint: Endpoint, about: &About<'_>) -> Value {
     match endpoint {
         Endpoint::Completions => {
-            let choice = json!({"index": 0, "text": about.answer.text, "logprobs": about.logprobs(&about.answer.pieces()), "finish_reason": "stop"});
+            let choice =
+                json!({"index": 0, "text": about.answer.text, "logprobs": about.logprobs(&about.answer.pieces()), "finish_reason": "stop"});
             about.with_usage(about.head("cmpl", "text_completion", json!([choice])))
         }
         Endpoint::Responses => about.response("completed"),

@@ -81,7 +81,9 @@ async fn serve(options: Options) -> Result<()> {
 
 fn options(arguments: Arguments) -> Result<Options> {
     let recording = arguments.outcomes.as_deref().map(Recording::read).transpose()?.unwrap_or_default();
-    if let Some(expert) = arguments.expert.as_deref().filter(|expert| arguments.outcomes.is_some() && !recording.experts().any(|name| name == *expert)) {
+    if let Some(expert) =
+        arguments.expert.as_deref().filter(|expert| arguments.outcomes.is_some() && !recording.experts().any(|name| name == *expert))
+    {
         bail!("the recording has no expert {expert}; it has {}", recording.experts().collect::<Vec<_>>().join(", "));
     }
     if !arguments.speed.is_finite() || arguments.speed < 0.0 {

@@ -52,16 +52,7 @@ impl Paced {
 
     /// Many chunks.
     pub(crate) fn stream(chunks: Vec<(Duration, Bytes)>, ending: Ending, presence: Presence) -> Self {
-        Paced {
-            chunks: chunks.into(),
-            started: Instant::now(),
-            sleep: None,
-            ending,
-            length: None,
-            apart: false,
-            rested: false,
-            presence,
-        }
+        Paced { chunks: chunks.into(), started: Instant::now(), sleep: None, ending, length: None, apart: false, rested: false, presence }
     }
 
     /// The same, ending in that way; a cut body keeps the length it promised.

@@ -74,8 +74,8 @@ impl Recording {
             if line.trim().is_empty() {
                 continue;
             }
-            let row = serde_json::from_str(&line)
-                .map_err(|source| RecordingError::Row { path: path.to_owned(), line: index + 1, source })?;
+            let row =
+                serde_json::from_str(&line).map_err(|source| RecordingError::Row { path: path.to_owned(), line: index + 1, source })?;
             recording.add(row);
         }
         Ok(recording)

@@ -54,7 +54,9 @@ enum Times {
 
 /// Why a script could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{word}` is no property of a step; there are ok, delay=200ms, status=500, retry-after=2, hang, close, hang-after=3, cut-after=3, malformed-at=3, chunk-bytes=7, no-usage")]
+#[error(
+    "`{word}` is no property of a step; there are ok, delay=200ms, status=500, retry-after=2, hang, close, hang-after=3, cut-after=3, malformed-at=3, chunk-bytes=7, no-usage"
+)]
 pub struct ScriptError {
     word: String,
 }
@@ -219,7 +221,13 @@ mod tests {
 
     #[test]
     fn what_is_no_property_is_named() {
-        for (text, word) in [("sttaus=1", "sttaus=1"), ("status=9", "status=9"), ("delay=-1s", "delay=-1s"), ("ok x-2", "`x`"), ("retry-after=1", "without status")] {
+        for (text, word) in [
+            ("sttaus=1", "sttaus=1"),
+            ("status=9", "status=9"),
+            ("delay=-1s", "delay=-1s"),
+            ("ok x-2", "`x`"),
+            ("retry-after=1", "without status"),
+        ] {
             let error = Script::parse(text).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");
         }
