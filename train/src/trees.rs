@@ -1,0 +1,361 @@
+//! Extremely randomised trees with many outputs (Geurts, Ernst, Wehenkel 2006): every tree sees all rows; a node tries a few columns,
+//! each at one random threshold, and takes the split that explains most of the outputs' variance together.
+//!
+//! Outputs come in two kinds: those that guide the splits (scores, and labels known in training only), and those that leaves report.
+
+use ndarray::{Array2, ArrayView1, ArrayView2};
+use rayon::prelude::*;
+
+use crate::random::Random;
+
+/// How trees are grown.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TreeOptions {
+    /// How many.
+    pub trees: usize,
+    /// Rows a leaf has at least.
+    pub min_leaf: usize,
+    /// Share of the columns a node tries.
+    pub try_share: f32,
+    /// Repeats the forest.
+    pub seed: u64,
+}
+
+/// What a forest learns from, row by row.
+#[derive(Debug, Clone, Copy)]
+pub struct TreeTargets<'a> {
+    /// Guide the splits; a missing value is 0, as if it were like the mean.
+    pub guide: ArrayView2<'a, f32>,
+    /// Reported by leaves: means over the rows that have a value. NaN where missing.
+    pub report: ArrayView2<'a, f32>,
+    /// What a leaf without any value reports, and what one with few is drawn to.
+    pub fallback: ArrayView1<'a, f32>,
+}
+
+/// A grown forest: its answer is the mean of its trees' leaves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Forest {
+    /// One after the other.
+    pub trees: Vec<Tree>,
+}
+
+/// One tree. Node 0 is the root; children follow their parents.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tree {
+    /// Splits and leaves.
+    pub nodes: Vec<Node>,
+    /// `leaves x outputs`.
+    pub leaves: Array2<f32>,
+}
+
+/// A split or a leaf.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Node {
+    /// Left where the column's value is at most the threshold.
+    Split {
+        /// Which column.
+        column: u32,
+        /// At most this: left.
+        threshold: f32,
+        /// Node number.
+        left: u32,
+        /// Node number.
+        right: u32,
+    },
+    /// A row of [`Tree::leaves`].
+    Leaf(u32),
+}
+
+impl Forest {
+    /// Grows a forest, trees in parallel; the same for any number of threads.
+    #[must_use]
+    pub fn fit(matrix: ArrayView2<'_, f32>, targets: &TreeTargets<'_>, options: &TreeOptions) -> Self {
+        let columns = matrix.reversed_axes().as_standard_layout().into_owned();
+        let guide = padded(targets.guide);
+        let trees =
+            (0..options.trees).into_par_iter().map(|tree| Grower::new(&columns, &guide, options, tree as u64).grow(targets)).collect();
+        Self { trees }
+    }
+
+    /// `rows x outputs`.
+    #[must_use]
+    pub fn predict(&self, matrix: ArrayView2<'_, f32>) -> Array2<f32> {
+        let outputs = self.trees.first().map_or(0, |tree| tree.leaves.ncols());
+        let mut out = Array2::zeros((matrix.nrows(), outputs));
+        let rows: Vec<_> = out.rows_mut().into_iter().zip(matrix.rows()).collect();
+        rows.into_par_iter().for_each(|(mut sum, row)| {
+            for tree in &self.trees {
+                sum += &tree.leaves.row(tree.leaf(row));
+            }
+            sum /= self.trees.len() as f32;
+        });
+        out
+    }
+}
+
+impl Tree {
+    /// The leaf a row falls into.
+    #[must_use]
+    pub fn leaf(&self, row: ArrayView1<'_, f32>) -> usize {
+        let mut at = 0;
+        loop {
+            match self.nodes[at] {
+                Node::Leaf(leaf) => return leaf as usize,
+                Node::Split { column, threshold, left, right } => {
+                    at = if row[column as usize] <= threshold { left as usize } else { right as usize };
+                }
+            }
+        }
+    }
+}
+
+/// Lanes the sums are padded to, so that the inner loop has no remainder.
+const LANES: usize = 8;
+
+fn padded(matrix: ArrayView2<'_, f32>) -> Array2<f32> {
+    let mut out = Array2::zeros((matrix.nrows(), matrix.ncols().next_multiple_of(LANES).max(LANES)));
+    out.slice_mut(ndarray::s![.., ..matrix.ncols()]).assign(&matrix);
+    out
+}
+
+/// Grows one tree.
+struct Grower<'a> {
+    /// `columns x rows`.
+    columns: &'a Array2<f32>,
+    guide: &'a Array2<f32>,
+    min_leaf: usize,
+    tries: usize,
+    random: Random,
+    /// Column numbers in an order that changes with every node.
+    order: Vec<usize>,
+    left_sum: Vec<f32>,
+}
+
+/// A split worth making.
+struct Best {
+    gain: f64,
+    column: usize,
+    threshold: f32,
+}
+
+impl<'a> Grower<'a> {
+    fn new(columns: &'a Array2<f32>, guide: &'a Array2<f32>, options: &TreeOptions, stream: u64) -> Self {
+        let tries = ((columns.nrows() as f32 * options.try_share).ceil() as usize).max(1);
+        Self {
+            columns,
+            guide,
+            min_leaf: options.min_leaf.max(1),
+            tries,
+            random: Random::new(options.seed, stream),
+            order: (0..columns.nrows()).collect(),
+            left_sum: vec![0.0; guide.ncols()],
+        }
+    }
+
+    fn grow(mut self, targets: &TreeTargets<'_>) -> Tree {
+        let mut rows: Vec<u32> = (0..self.columns.ncols() as u32).collect();
+        let mut nodes = vec![Node::Leaf(0)];
+        let mut leaves = Vec::new();
+        // Depth first, by hand: a degenerate tree must not overflow the stack.
+        let mut open = vec![(0, 0, rows.len())];
+        while let Some((node, start, end)) = open.pop() {
+            let Some(best) = self.best_split(&rows[start..end]) else {
+                nodes[node] = Node::Leaf(leaves.len() as u32);
+                leaves.push(leaf_values(targets, &rows[start..end], self.min_leaf));
+                continue;
+            };
+            let middle = start + partition(&mut rows[start..end], self.columns.row(best.column), best.threshold);
+            let (left, right) = (nodes.len(), nodes.len() + 1);
+            nodes[node] = Node::Split { column: best.column as u32, threshold: best.threshold, left: left as u32, right: right as u32 };
+            nodes.extend([Node::Leaf(0), Node::Leaf(0)]);
+            open.extend([(right, middle, end), (left, start, middle)]);
+        }
+        let outputs = targets.report.ncols();
+        let values = leaves.into_iter().flatten().collect();
+        let leaves = Array2::from_shape_vec((count_leaves(&nodes), outputs), values).expect("each leaf has a value for each output");
+        Tree { nodes, leaves }
+    }
+
+    fn best_split(&mut self, rows: &[u32]) -> Option<Best> {
+        if rows.len() < 2 * self.min_leaf {
+            return None;
+        }
+        let mut total = vec![0.0_f32; self.guide.ncols()];
+        for row in rows {
+            add(&mut total, self.guide, *row);
+        }
+        let base: f64 = squares(&total) / rows.len() as f64;
+        let mut best: Option<Best> = None;
+        let (mut tried, mut at) = (0, 0);
+        while tried < self.tries && at < self.order.len() {
+            let other = at + self.random.below(self.order.len() - at);
+            self.order.swap(at, other);
+            let column = self.order[at];
+            at += 1;
+            let Some(threshold) = self.random_threshold(rows, column) else { continue };
+            tried += 1;
+            let Some(value) = self.value(rows, column, threshold, &total) else { continue };
+            let gain = value - base;
+            if gain > best.as_ref().map_or(1e-9, |best| best.gain) {
+                best = Some(Best { gain, column, threshold });
+            }
+        }
+        best
+    }
+
+    /// Between the least and the largest value; none where they are one.
+    fn random_threshold(&mut self, rows: &[u32], column: usize) -> Option<f32> {
+        let values = self.columns.row(column);
+        let values = values.as_slice()?;
+        let (mut least, mut most) = (f32::INFINITY, f32::NEG_INFINITY);
+        for row in rows {
+            let value = values[*row as usize];
+            least = least.min(value);
+            most = most.max(value);
+        }
+        if most - least <= 1e-7 {
+            return None;
+        }
+        let threshold = least + (most - least) * self.random.uniform();
+        // Rounding may land on the largest value, which would leave nothing on the right.
+        Some(if threshold < most { threshold } else { least })
+    }
+
+    /// Sum over sides of `|sum|^2 / rows`: the variance explained, but for a constant. None where a side is too small.
+    fn value(&mut self, rows: &[u32], column: usize, threshold: f32, total: &[f32]) -> Option<f64> {
+        let values = self.columns.row(column);
+        let values = values.as_slice()?;
+        let left = rows.iter().filter(|row| values[**row as usize] <= threshold).count();
+        let right = rows.len() - left;
+        if left < self.min_leaf || right < self.min_leaf {
+            return None;
+        }
+        self.left_sum.fill(0.0);
+        // The smaller side is summed, the other is what remains.
+        let take_left = left <= right;
+        for row in rows {
+            if (values[*row as usize] <= threshold) == take_left {
+                add(&mut self.left_sum, self.guide, *row);
+            }
+        }
+        let (summed, rest) = if take_left { (left, right) } else { (right, left) };
+        let other: f64 = total.iter().zip(&self.left_sum).map(|(all, part)| f64::from(all - part).powi(2)).sum();
+        Some(squares(&self.left_sum) / summed as f64 + other / rest as f64)
+    }
+}
+
+fn add(sum: &mut [f32], guide: &Array2<f32>, row: u32) {
+    let width = sum.len();
+    if let Some(values) = guide.as_slice().and_then(|all| all.get(row as usize * width..(row as usize + 1) * width)) {
+        for (sums, values) in sum.chunks_exact_mut(LANES).zip(values.chunks_exact(LANES)) {
+            for lane in 0..LANES {
+                sums[lane] += values[lane];
+            }
+        }
+    }
+}
+
+fn squares(values: &[f32]) -> f64 {
+    values.iter().map(|value| f64::from(*value).powi(2)).sum()
+}
+
+/// Puts rows that go left before the others; returns how many.
+fn partition(rows: &mut [u32], values: ArrayView1<'_, f32>, threshold: f32) -> usize {
+    let mut left = 0;
+    for at in 0..rows.len() {
+        if values[rows[at] as usize] <= threshold {
+            rows.swap(left, at);
+            left += 1;
+        }
+    }
+    left
+}
+
+/// Means over the rows that have a value. A leaf with fewer of them than a leaf has rows is drawn to the fallback by as many as it lacks.
+fn leaf_values(targets: &TreeTargets<'_>, rows: &[u32], min_leaf: usize) -> Vec<f32> {
+    (0..targets.report.ncols())
+        .map(|output| {
+            let (mut sum, mut count) = (0.0_f32, 0_usize);
+            for row in rows {
+                let value = targets.report[[*row as usize, output]];
+                if !value.is_nan() {
+                    sum += value;
+                    count += 1;
+                }
+            }
+            let lacking = min_leaf.min(rows.len()).saturating_sub(count);
+            (sum + lacking as f32 * targets.fallback[output]) / (count + lacking).max(1) as f32
+        })
+        .collect()
+}
+
+fn count_leaves(nodes: &[Node]) -> usize {
+    nodes.iter().filter(|node| matches!(node, Node::Leaf(_))).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array1, Array2, array};
+
+    use super::{Forest, Node, TreeOptions, TreeTargets};
+    use crate::random::Random;
+
+    const OPTIONS: TreeOptions = TreeOptions { trees: 30, min_leaf: 5, try_share: 0.7, seed: 1 };
+
+    fn rows(count: usize) -> Array2<f32> {
+        let mut random = Random::new(9, 0);
+        Array2::from_shape_simple_fn((count, 4), || random.uniform())
+    }
+
+    fn fit(matrix: &Array2<f32>, report: &Array2<f32>, options: &TreeOptions) -> Forest {
+        let guide = report.mapv(|value| if value.is_nan() { 0.0 } else { value });
+        let fallback = Array1::from_elem(report.ncols(), 0.25);
+        Forest::fit(matrix.view(), &TreeTargets { guide: guide.view(), report: report.view(), fallback: fallback.view() }, options)
+    }
+
+    #[test]
+    fn a_step_in_one_column_is_learnt() {
+        let matrix = rows(600);
+        let step = |at: usize| if matrix[[at, 2]] > 0.5 { 1.0 } else { -1.0 };
+        let report = Array2::from_shape_fn((600, 2), |(row, output)| if output == 0 { step(row) } else { 0.5 });
+        let forest = fit(&matrix, &report, &OPTIONS);
+        let found = forest.predict(array![[0.5, 0.5, 0.1, 0.5], [0.5, 0.5, 0.9, 0.5]].view());
+        assert!(found[[0, 0]] < -0.8 && found[[1, 0]] > 0.8, "{found}");
+        assert!((found[[0, 1]] - 0.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_seed_repeats_the_forest_and_another_does_not() {
+        let matrix = rows(200);
+        let report = matrix.slice(ndarray::s![.., ..1]).to_owned();
+        let one = fit(&matrix, &report, &OPTIONS);
+        assert_eq!(one, rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap().install(|| fit(&matrix, &report, &OPTIONS)));
+        assert_ne!(one, fit(&matrix, &report, &TreeOptions { seed: 2, ..OPTIONS }));
+    }
+
+    #[test]
+    fn leaves_have_enough_rows_and_constant_columns_are_no_trouble() {
+        let mut matrix = rows(100);
+        matrix.column_mut(0).fill(3.0);
+        let report = Array2::from_elem((100, 1), 1.0);
+        let forest = fit(&matrix, &report, &OPTIONS);
+        assert!(forest.trees.iter().all(|tree| tree.nodes == [Node::Leaf(0)]), "nothing to explain, nothing to split");
+        let report = matrix.slice(ndarray::s![.., 1..2]).to_owned();
+        for tree in fit(&matrix, &report, &OPTIONS).trees {
+            let mut counts = vec![0; tree.leaves.nrows()];
+            matrix.rows().into_iter().for_each(|row| counts[tree.leaf(row)] += 1);
+            assert!(counts.iter().all(|count| *count >= OPTIONS.min_leaf), "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn missing_values_are_left_out_and_few_are_drawn_to_the_fallback() {
+        let matrix = Array2::zeros((20, 1));
+        let mut report = Array2::from_elem((20, 2), f32::NAN);
+        report[[3, 0]] = 1.0;
+        let forest = fit(&matrix, &report, &OPTIONS);
+        let found = forest.predict(matrix.slice(ndarray::s![..1, ..]));
+        assert!((found[[0, 0]] - (1.0 + 4.0 * 0.25) / 5.0).abs() < 1e-6, "{found}");
+        assert!((found[[0, 1]] - 0.25).abs() < 1e-6, "{found}");
+    }
+}
