@@ -1,5 +1,7 @@
 //! The server seen by a client over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic like the tests")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
