@@ -4,6 +4,7 @@
 
 pub mod bench_quality;
 pub mod cli;
+pub mod data;
 pub mod evaluate;
 pub mod evaluation;
 pub mod fit;
@@ -15,6 +16,7 @@ pub mod prepare;
 pub mod random;
 pub mod ridge;
 pub mod run;
+pub mod score;
 pub mod sparse;
 pub mod svd;
 pub mod trees;
