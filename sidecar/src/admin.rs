@@ -1,0 +1,150 @@
+//! What operators see: `/metrics`, `/healthz`, `/readyz`, `/snapshot`. Plain HTTP on a port of its own, which is not for clients.
+//!
+//! `/snapshot` shows what is in force, how the experts are, and the last change that could not be used. It shows no secret: names of
+//! files but never their contents, and of `bodyOverrides` and `prependMessages`, into which people write what they like, only how much
+//! there is.
+
+use std::{convert::Infallible, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::{
+    shared::Shared,
+    state::{Model, State, lock},
+};
+
+/// Serves until dropped.
+pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of file descriptors, as a rule: those of clients come back in a moment.
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            continue;
+        };
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let response = answer(&shared, &request);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let mut server = auto::Builder::new(TokioExecutor::new());
+            server.http1().timer(hyper_util::rt::TokioTimer::new());
+            // Whoever scrapes and breaks off has told us all there is to know.
+            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
+    }
+    match request.uri().path() {
+        "/healthz" => text(StatusCode::OK, "ok\n".into()),
+        "/readyz" if shared.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".into()),
+        "/readyz" => text(StatusCode::OK, "ready\n".into()),
+        "/metrics" => text(StatusCode::OK, metrics(shared)),
+        "/snapshot" => {
+            let mut response = text(StatusCode::OK, format!("{:#}\n", snapshot(shared)));
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz, /readyz and /snapshot\n".into()),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    response
+}
+
+/// Gauges of things that change by themselves are set when somebody looks.
+fn metrics(shared: &Shared) -> String {
+    let (state, now, metrics) = (shared.state.load(), shared.now(), &shared.metrics);
+    for expert in &state.experts {
+        expert.metrics.ejected.set(i64::from(lock(&expert.live.ejection).is_ejected(now)));
+    }
+    let budgets = &state.table.snapshot().budgets;
+    for (budget, spent) in budgets.iter().zip(shared.spend.totals(budgets)) {
+        metrics.budget_spent.with_label_values(&[budget.name.as_str()]).set(spent);
+        metrics.budget_amount.with_label_values(&[budget.name.as_str()]).set(budget.amount_usd);
+    }
+    metrics.sessions.set(i64::try_from(shared.sessions.len()).unwrap_or(i64::MAX));
+    metrics.snapshot_age.set(state.since.elapsed().as_secs_f64());
+    metrics.render()
+}
+
+fn snapshot(shared: &Shared) -> Value {
+    let state = shared.state.load();
+    let snapshot = state.table.snapshot();
+    let spent = shared.spend.totals(&snapshot.budgets);
+    let budgets: Vec<_> = snapshot
+        .budgets
+        .iter()
+        .zip(spent)
+        .map(|(budget, spent)| json!({"name": budget.name, "spentUsd": spent, "amountUsd": budget.amount_usd, "period": budget.period}))
+        .collect();
+    json!({
+        "router": snapshot.router,
+        "revision": snapshot.revision,
+        "since": state.since_unix,
+        "ageSeconds": state.since.elapsed().as_secs_f64(),
+        "draining": shared.is_draining(),
+        "model": model(&state),
+        "lastError": lock(&shared.last_error).clone(),
+        "experts": experts(shared, &state),
+        "budgets": budgets,
+        "conversations": shared.sessions.len(),
+        "snapshot": without_free_text(snapshot),
+    })
+}
+
+fn model(state: &State) -> Value {
+    match &state.model {
+        Model::None => json!({"state": "none"}),
+        Model::Broken(problem) => json!({"state": "broken", "problem": problem}),
+        Model::Ready(bound) => {
+            let bundle = bound.engine.bundle();
+            json!({"state": "ready", "digest": bundle.digest, "router": bundle.manifest.router})
+        }
+    }
+}
+
+fn experts(shared: &Shared, state: &State) -> Vec<Value> {
+    let now = shared.now();
+    let one = |expert: &Arc<crate::state::Expert>| {
+        let ejected_for = lock(&expert.live.ejection).ejected_for(now).as_secs_f64();
+        json!({
+            "name": expert.name,
+            "ejected": ejected_for > 0.0,
+            "ejectedForSeconds": ejected_for,
+            "inFlight": expert.live.state(now).in_flight,
+        })
+    };
+    state.experts.iter().map(one).collect()
+}
+
+fn without_free_text(snapshot: &routing::Snapshot) -> Value {
+    // A snapshot came from JSON and goes back to it.
+    let mut value = serde_json::to_value(snapshot).unwrap_or_default();
+    for expert in value["experts"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        if let Some(messages) = expert.get_mut("prependMessages") {
+            *messages = json!(format!("{} messages", messages.as_array().map_or(0, Vec::len)));
+        }
+        if let Some(overrides) = expert.get_mut("bodyOverrides") {
+            *overrides = json!(overrides.as_object().map(|fields| fields.keys().collect::<Vec<_>>()));
+        }
+    }
+    value
+}

@@ -1,0 +1,249 @@
+//! Phase *forward*: the request to its expert, and to the next one where that fails before a byte of the answer reached the client.
+//!
+//! In: a decision. Out: an answer to pass on, or the failure the client gets. A whole (not streamed) answer is read to its end first, so
+//! that its cost fits into a header; one that breaks off is a failure like any other, since the client has seen nothing of it. Fallbacks
+//! are paid from the retry budget; sending again on the same expert because a pooled connection was closed is not: the expert had
+//! closed it while idle, and has as a rule not seen the request. Deliberately absent: who steps in, which the decision says.
+
+mod collect;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use routing::{Decision, Refusal, health};
+use wire::{Inbound, Kind, Outbound};
+
+use crate::{
+    failure::{Failure, Outcome},
+    headers,
+    metrics::AttemptResult,
+    shared::Shared,
+    state::{Expert, Permit, State, lock},
+    upstream::SendError,
+};
+use collect::{Collected, Trouble, collect};
+
+/// Error bodies kept for the client, in case nobody else does better; and how long they may take.
+const KEPT_ERROR_BYTES: usize = 256 << 10;
+const KEPT_ERROR_TIME: Duration = Duration::from_secs(2);
+/// Whole answers larger than this are passed on as they come, without their cost in a header.
+const WHOLE_BYTES: usize = 8 << 20;
+
+/// The request, as far as experts get to see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// The process.
+    pub shared: &'a Shared,
+    /// The request's state.
+    pub state: &'a State,
+    /// The body.
+    pub inbound: &'a Inbound,
+    /// As the client sent them.
+    pub headers: &'a HeaderMap,
+    /// The client's `Authorization` is a key of ours.
+    pub authorization_is_ours: bool,
+    /// Named to the expert too.
+    pub request_id: &'a HeaderValue,
+}
+
+/// An expert's answer, or an error of its that is passed on.
+#[derive(Debug)]
+pub struct Answer {
+    /// Status and headers.
+    pub parts: response::Parts,
+    /// What there is of the body.
+    pub body: AnswerBody,
+    /// The expert's place.
+    pub permit: Permit,
+    /// When the request went to it.
+    pub sent: Instant,
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub enum AnswerBody {
+    /// To its end.
+    Whole(Bytes),
+    /// A stream of events.
+    Events(Incoming),
+    /// Too large to wait for; what was read, and the rest.
+    Large(Bytes, Incoming),
+}
+
+/// An attempt that came to nothing.
+struct Failed {
+    result: AttemptResult,
+    /// The expert's own words.
+    kept: Option<(response::Parts, Bytes)>,
+    failure: Failure,
+}
+
+/// Sends the request to the decision's expert, then to its fallbacks. Counts attempts as they are made, also where the client goes
+/// before the end.
+///
+/// # Errors
+/// What the client is told where no expert answered: the last error an expert put into words is an answer, not an error.
+pub async fn forward(call: Call<'_>, decision: &Decision, attempts: &mut u32) -> Result<Answer, Failure> {
+    lock(&call.shared.retries).deposit();
+    let mut experts = std::iter::once(decision.expert).chain(decision.fallbacks.iter().copied()).peekable();
+    let mut kept = None;
+    let mut failure = None;
+    while let Some(index) = experts.next() {
+        let Some(permit) = call.state.experts[index].enter(call.shared.now()) else { continue };
+        *attempts += 1;
+        let sent = Instant::now();
+        let expert = permit.expert().clone();
+        let (permit, failed) = match attempt(call, permit, sent).await {
+            Ok(answer) => return Ok(answer),
+            Err(failed) => failed,
+        };
+        expert.metrics.attempted(failed.result);
+        if let Some((parts, bytes)) = failed.kept {
+            kept = Some(Answer { parts, body: AnswerBody::Whole(bytes), permit, sent });
+        }
+        failure = Some(failed.failure);
+        if experts.peek().is_none() {
+            break;
+        }
+        if !lock(&call.shared.retries).withdraw(call.shared.now()) {
+            call.shared.metrics.retries_denied.inc();
+            break;
+        }
+        expert.metrics.fell_back(failed.result);
+    }
+    match (kept, failure) {
+        (Some(answer), _) => Ok(answer),
+        (None, Some(failure)) => Err(failure),
+        // Others took the last places between the choice and now.
+        (None, None) => Err(Failure::refused(Refusal::Saturated)),
+    }
+}
+
+/// One expert, from the request to as much of the answer as has to be seen before the client sees any.
+async fn attempt(call: Call<'_>, mut permit: Permit, sent: Instant) -> Result<Answer, (Permit, Failed)> {
+    let expert = permit.expert().clone();
+    let until = sent + expert.total;
+    let response = match head(call, &expert, sent).await {
+        Ok(response) => response,
+        Err(failed) => {
+            permit.report(health::Outcome::Failure, call.shared.now());
+            return Err((permit, failed));
+        }
+    };
+    let (parts, body) = response.into_parts();
+    if parts.status == StatusCode::TOO_MANY_REQUESTS || parts.status.is_server_error() {
+        permit.report(health::Outcome::Failure, call.shared.now());
+        let failed = error_in_words(parts, body).await;
+        return Err((permit, failed));
+    }
+    if !parts.status.is_success() || permit.is_probe() {
+        // An expert that answers is back, however long the answer takes; and a 4xx is the request's fault.
+        permit.report(health::Outcome::Success, call.shared.now());
+    }
+    let result = if parts.status.is_client_error() { AttemptResult::ClientError } else { AttemptResult::Ok };
+    if is_event_stream(&parts.headers) {
+        expert.metrics.attempted(result);
+        return Ok(Answer { parts, body: AnswerBody::Events(body), permit, sent });
+    }
+    match collect(body, WHOLE_BYTES, expert.idle, until).await {
+        Ok(collected) => {
+            expert.metrics.attempted(result);
+            let body = match collected {
+                Collected::Whole(bytes) => AnswerBody::Whole(bytes),
+                Collected::Large(prefix, rest) => AnswerBody::Large(prefix, rest),
+            };
+            Ok(Answer { parts, body, permit, sent })
+        }
+        Err(trouble) => {
+            permit.report(health::Outcome::Failure, call.shared.now());
+            tracing::debug!(expert = expert.name, ?trouble, "answer broke off");
+            let failed = match trouble {
+                Trouble::Cut => broken(AttemptResult::Cut),
+                Trouble::Late => late(),
+            };
+            Err((permit, failed))
+        }
+    }
+}
+
+/// To the response's head, within the first-byte time-out; once more where a pooled connection turned out to be closed.
+async fn head(call: Call<'_>, expert: &Expert, sent: Instant) -> Result<Response<Incoming>, Failed> {
+    let request = request(call, expert);
+    let answered = async {
+        match expert.pool.send(request.clone()).await {
+            Err(SendError::Stale(_)) => {
+                expert.metrics.stale.inc();
+                expert.pool.send(request).await
+            }
+            result => result,
+        }
+    };
+    let patience = expert.first_byte.min(expert.total.saturating_sub(sent.elapsed()));
+    match tokio::time::timeout(patience, answered).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(error)) => {
+            tracing::debug!(expert = expert.name, reason = error.reason(), "no answer");
+            Err(match error {
+                SendError::Connect(_) => unreachable_expert(),
+                SendError::Stale(_) | SendError::Reset(_) => broken(AttemptResult::Reset),
+            })
+        }
+        Err(_) => Err(late()),
+    }
+}
+
+fn request(call: Call<'_>, expert: &Expert) -> Request<Full<Bytes>> {
+    let described = &call.state.table.experts()[expert.index];
+    let body = call.inbound.outbound(&Outbound {
+        model_name: &described.model_name,
+        prepend_messages: &described.prepend_messages,
+        body_overrides: &described.body_overrides,
+        ask_usage: true,
+    });
+    let forwarded = call.headers.get(header::AUTHORIZATION).filter(|_| expert.forward_authorization && !call.authorization_is_ours);
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = expert.uri(call.inbound.endpoint()).clone();
+    *request.headers_mut() = headers::to_expert(call.headers, forwarded.or(expert.authorization.as_ref()), call.request_id);
+    request
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let is_events = |value: &HeaderValue| value.as_bytes().get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"));
+    headers.get(header::CONTENT_TYPE).is_some_and(is_events)
+}
+
+/// 429 or 5xx, kept for the client in case nobody does better.
+async fn error_in_words(parts: response::Parts, body: Incoming) -> Failed {
+    let limited = parts.status == StatusCode::TOO_MANY_REQUESTS;
+    let result = if limited { AttemptResult::RateLimited } else { AttemptResult::ServerError };
+    let until = Instant::now() + KEPT_ERROR_TIME;
+    let kept = match collect(body, KEPT_ERROR_BYTES, KEPT_ERROR_TIME, until).await {
+        Ok(Collected::Whole(bytes)) => Some((parts, bytes)),
+        Ok(Collected::Large(..)) | Err(_) => None,
+    };
+    let failure = Failure::new(
+        Outcome::UpstreamStatus,
+        if limited { Kind::RateLimit } else { Kind::BadGateway },
+        "the expert answered with an error",
+    );
+    Failed { result, kept, failure }
+}
+
+fn unreachable_expert() -> Failed {
+    let failure = Failure::new(Outcome::UpstreamConnect, Kind::BadGateway, "the expert cannot be reached");
+    Failed { result: AttemptResult::Connect, kept: None, failure }
+}
+
+fn broken(result: AttemptResult) -> Failed {
+    let failure = Failure::new(Outcome::UpstreamReset, Kind::BadGateway, "the expert broke the connection before its answer was whole");
+    Failed { result, kept: None, failure }
+}
+
+fn late() -> Failed {
+    let failure = Failure::new(Outcome::UpstreamTimeout, Kind::Timeout, "the expert did not answer in time");
+    Failed { result: AttemptResult::Timeout, kept: None, failure }
+}

@@ -1,0 +1,308 @@
+//! Phase *meter*: the one step every request ends in, however it ended.
+//!
+//! A [`Meter`] is made with the request and goes along with it into the body of the answer. Its end is its `Drop`: after the last byte,
+//! after an error, and also where the client hung up and everything of the request was dropped. In: what the phases noted. Out:
+//! counters, money, one log line. Deliberately absent: prompt text, and any word of the client's but the id it gave.
+
+mod money;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::HeaderValue;
+use routing::{Reason, health};
+use wire::{Usage, sse::Piece};
+
+pub use money::Money;
+
+use crate::{
+    decide::{Choice, Timing},
+    failure::Outcome,
+    metrics::{EndpointLabel, Operation, add_cost},
+    shared::Shared,
+    state::{Permit, State},
+};
+
+/// Everything noted of one request.
+#[derive(Debug)]
+pub struct Meter {
+    shared: Arc<Shared>,
+    state: Arc<State>,
+    endpoint: EndpointLabel,
+    started: Instant,
+    /// In every response and log line.
+    pub request_id: HeaderValue,
+    /// The client key's name.
+    pub client: Option<Arc<str>>,
+    /// The client asked for a stream.
+    pub stream: bool,
+    /// Requests sent to experts.
+    pub attempts: u32,
+    decided: Option<Decided>,
+    served: Option<Box<Served>>,
+    outcome: Outcome,
+    status: u16,
+}
+
+#[derive(Debug)]
+struct Decided {
+    expert: usize,
+    reason: Reason,
+    prompt_tokens: u64,
+    timing: Timing,
+}
+
+/// What is known once an expert's answer is on its way to the client.
+#[derive(Debug)]
+struct Served {
+    permit: Permit,
+    operation: Operation,
+    sent: Instant,
+    /// It is an answer and not an error.
+    answered: bool,
+    usage: Option<Usage>,
+    content_events: u64,
+    content_bytes: u64,
+    first_content: Option<Duration>,
+    money: Option<Money>,
+}
+
+impl Meter {
+    /// Begins with the request. Until something else is known, a request that ends was given up by its client.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, state: Arc<State>, endpoint: EndpointLabel, request_id: HeaderValue) -> Box<Self> {
+        Box::new(Self {
+            shared,
+            state,
+            endpoint,
+            started: Instant::now(),
+            request_id,
+            client: None,
+            stream: false,
+            attempts: 0,
+            decided: None,
+            served: None,
+            outcome: Outcome::ClientGone,
+            status: 0,
+        })
+    }
+
+    /// The state the request is served by.
+    #[must_use]
+    pub fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+
+    /// What all requests share.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// An expert was chosen.
+    pub fn decided(&mut self, choice: &Choice) {
+        let decision = &choice.decision;
+        self.state.experts[decision.expert].metrics.decided(decision.reason);
+        self.decided =
+            Some(Decided { expert: decision.expert, reason: decision.reason, prompt_tokens: choice.prompt_tokens, timing: choice.timing });
+    }
+
+    /// An expert's answer, or its error, goes to the client.
+    pub fn served(&mut self, permit: Permit, operation: Operation, sent: Instant, status: u16) {
+        let answered = (200..300).contains(&status);
+        self.status = status;
+        self.served = Some(Box::new(Served {
+            permit,
+            operation,
+            sent,
+            answered,
+            usage: None,
+            content_events: 0,
+            content_bytes: 0,
+            first_content: None,
+            money: None,
+        }));
+    }
+
+    /// The request ended with an answer of our own.
+    pub fn ended(&mut self, outcome: Outcome, status: u16) {
+        (self.outcome, self.status) = (outcome, status);
+    }
+
+    /// How the request stands; the last word counts.
+    pub fn outcome(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
+    /// A piece of a stream passed.
+    pub fn piece(&mut self, piece: &Piece) {
+        let Some(served) = &mut self.served else { return };
+        if piece.seen.content && served.first_content.is_none() {
+            served.first_content = Some(served.sent.elapsed());
+        }
+        served.usage = piece.seen.usage.or(served.usage);
+        served.content_events += u64::from(piece.content_events);
+        served.content_bytes += piece.content_bytes as u64;
+    }
+
+    /// A whole body was seen; gives its cost, which still fits into a header.
+    pub fn whole(&mut self, body: &[u8], readable: bool) -> Option<f64> {
+        let served = self.served.as_mut()?;
+        served.usage = if readable { Usage::of_body(body) } else { None };
+        served.content_bytes = body.len() as u64;
+        if !served.answered {
+            return None;
+        }
+        self.money().filter(|money| money.priced).map(|money| money.cost_usd)
+    }
+
+    /// Bytes of a body too large to be looked into.
+    pub fn passed(&mut self, bytes: usize) {
+        if let Some(served) = &mut self.served {
+            served.content_bytes += bytes as u64;
+        }
+    }
+
+    /// The expert's metrics, once one answers.
+    pub fn broke_off(&mut self, cause: crate::metrics::CutCause) {
+        self.outcome = Outcome::UpstreamCut;
+        if let Some(served) = &self.served {
+            served.permit.expert().metrics.broke_off(cause);
+        }
+    }
+
+    /// What the answer cost, worked out once.
+    fn money(&mut self) -> Option<Money> {
+        let prompt_tokens = self.decided.as_ref().map_or(0, |decided| decided.prompt_tokens);
+        let served = self.served.as_mut()?;
+        if served.money.is_none() {
+            let index = served.permit.expert().index;
+            let usage = served.usage.unwrap_or_else(|| {
+                let prompt_tokens = prompt_tokens + self.state.table.prepended_tokens(index);
+                // One event carries one token with most servers; four bytes of text are one token where an event carries more.
+                let completion_tokens = served.content_events.max(served.content_bytes.div_ceil(4));
+                Usage { prompt_tokens, completion_tokens, cached_tokens: 0 }
+            });
+            let busy_seconds = served.sent.elapsed().as_secs_f64() / served.permit.mean_at_once().max(1.0);
+            served.money = Some(Money::of(&self.state.table, index, usage, served.usage.is_none(), busy_seconds));
+        }
+        served.money
+    }
+
+    fn settle(&mut self) {
+        let seconds = self.started.elapsed().as_secs_f64();
+        self.shared.metrics.request_ended(self.endpoint, self.outcome, self.status, seconds);
+        let answered = self.served.as_ref().is_some_and(|served| served.answered);
+        let money = if answered { self.money() } else { None };
+        if let Some(money) = &money {
+            self.count_money(money);
+        }
+        let outcome = self.outcome;
+        if let Some(served) = &mut self.served {
+            served.count(outcome, money.as_ref());
+            let health = if outcome == Outcome::UpstreamCut { health::Outcome::Failure } else { health::Outcome::Success };
+            // An error passed on was reported when it came.
+            if served.answered {
+                served.permit.report(health, self.shared.now());
+            }
+        }
+        self.log(seconds, money.as_ref());
+    }
+
+    fn count_money(&self, money: &Money) {
+        let budgets = &self.state.table.snapshot().budgets;
+        let client = self.client.as_deref();
+        if money.cost_usd > 0.0 {
+            self.shared.spend.spend(budgets, client, money.cost_usd);
+            add_cost(&self.shared.metrics.client_cost.with_label_values(&[client.unwrap_or_default()]), money.cost_usd);
+        }
+        if let Some(savings) = money.savings_usd() {
+            self.shared.metrics.savings.add(savings);
+        }
+    }
+
+    /// One line a request. Built only where somebody listens.
+    fn log(&self, seconds: f64, money: Option<&Money>) {
+        if !tracing::enabled!(target: "expert_router::request", tracing::Level::INFO) {
+            return;
+        }
+        let decided = self.decided.as_ref();
+        let served = self.served.as_ref();
+        let usage = money.map(|money| money.usage);
+        let name = |index: usize| self.state.experts[index].name.as_str();
+        tracing::info!(
+            target: "expert_router::request",
+            request_id = self.request_id.to_str().unwrap_or_default(),
+            endpoint = self.endpoint.as_str(),
+            outcome = self.outcome.as_str(),
+            status = self.status,
+            client = self.client.as_deref(),
+            expert = served.map(|served| served.permit.expert().name.as_str()),
+            chosen = decided.map(|decided| name(decided.expert)),
+            reason = decided.map(|decided| decided.reason.as_str()),
+            stream = self.stream,
+            attempts = self.attempts,
+            input_tokens = usage.map(|usage| usage.prompt_tokens),
+            cached_tokens = usage.map(|usage| usage.cached_tokens),
+            output_tokens = usage.map(|usage| usage.completion_tokens),
+            estimated = money.map(|money| money.estimated),
+            cost_usd = money.filter(|money| money.priced).map(|money| money.cost_usd),
+            baseline_cost_usd = money.and_then(|money| money.baseline_usd),
+            decision_ms = decided.map(|decided| milliseconds(decided.timing.total)),
+            first_token_ms = served.and_then(|served| served.first_content).map(milliseconds),
+            duration_ms = milliseconds(Duration::from_secs_f64(seconds)),
+            "request"
+        );
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
+impl Served {
+    /// The expert's own counters.
+    fn count(&self, outcome: Outcome, money: Option<&Money>) {
+        let metrics = &self.permit.expert().metrics;
+        let seconds = self.sent.elapsed().as_secs_f64();
+        metrics.operation_ended(self.operation, outcome, seconds);
+        let Some(money) = money else { return };
+        metrics.input_tokens.inc_by(money.usage.prompt_tokens);
+        metrics.cached_tokens.inc_by(money.usage.cached_tokens);
+        metrics.output_tokens.inc_by(money.usage.completion_tokens);
+        if money.estimated {
+            metrics.usage_missing.inc();
+        }
+        if money.priced {
+            add_cost(&metrics.cost, money.cost_usd);
+        } else {
+            metrics.unpriced.inc();
+        }
+        if let Some(baseline) = money.baseline_usd.filter(|_| money.priced) {
+            add_cost(&metrics.baseline_cost, baseline);
+        }
+        let operation = metrics.operation(self.operation);
+        operation.input.observe(money.usage.prompt_tokens as f64);
+        operation.output.observe(money.usage.completion_tokens as f64);
+        let completion = money.usage.completion_tokens as f64;
+        if completion > 0.0 && seconds > 0.0 {
+            metrics.tokens_per_second.observe(completion / seconds);
+        }
+        if let Some(first) = self.first_content.map(|first| first.as_secs_f64()) {
+            operation.first_token.observe(first);
+            if completion > 1.0 {
+                operation.per_token.observe((seconds - first).max(0.0) / (completion - 1.0));
+            }
+        }
+    }
+}
+
+/// With three decimals' worth of meaning.
+#[must_use]
+pub fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

@@ -1,0 +1,300 @@
+//! Every metric: its name, kind, labels and meaning in one table, and the handles to count with.
+//!
+//! In: counts and observations. Out: Prometheus text. Labels come from closed sets only: experts, reasons, endpoints, outcomes, names of
+//! client keys and budgets; never text of a request or an error. Children that the way of a request needs are looked up once, when a
+//! table is compiled ([`ExpertMetrics`]), so that counting is a few atomic additions. Deliberately absent: what the numbers mean for
+//! routing; no decision reads a metric.
+
+mod expert;
+mod table;
+
+use std::sync::OnceLock;
+
+use prometheus::{
+    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, core::Collector,
+};
+
+pub use expert::{AttemptResult, CutCause, ExpertMetrics, Operation};
+pub use table::{Kind, METRICS, Metric, markdown};
+
+use crate::failure::Outcome;
+
+/// What was asked for, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointLabel {
+    /// `POST /v1/chat/completions`
+    ChatCompletions,
+    /// `POST /v1/completions`
+    Completions,
+    /// `POST /v1/responses`
+    Responses,
+    /// `POST /v1/embeddings`
+    Embeddings,
+    /// `GET /v1/models`, with and without a name.
+    Models,
+    /// `POST /v1/route`
+    Route,
+    /// Any other path.
+    Other,
+}
+
+impl EndpointLabel {
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 7] =
+        [Self::ChatCompletions, Self::Completions, Self::Responses, Self::Embeddings, Self::Models, Self::Route, Self::Other];
+
+    /// As a label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "chat_completions",
+            Self::Completions => "completions",
+            Self::Responses => "responses",
+            Self::Embeddings => "embeddings",
+            Self::Models => "models",
+            Self::Route => "route",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Hundreds of status codes; the last is for requests that never got one.
+const STATUS_CLASSES: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "none"];
+
+/// All metrics of the process.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_children: Vec<OnceLock<IntCounter>>,
+    request_seconds: Vec<Histogram>,
+    pub(crate) refusals: IntCounterVec,
+    pub(crate) tokenize_seconds: Histogram,
+    pub(crate) queue_seconds: Histogram,
+    pub(crate) encode_seconds: Histogram,
+    pub(crate) choose_seconds: Histogram,
+    pub(crate) decision_seconds: Histogram,
+    pub(crate) score_failures: IntCounterVec,
+    pub(crate) score_cache_hits: IntCounter,
+    pub(crate) retries_denied: IntCounter,
+    pub(crate) savings: Gauge,
+    pub(crate) client_cost: CounterVec,
+    pub(crate) connections: IntGauge,
+    pub(crate) connections_total: IntCounter,
+    pub(crate) tls_failures: IntCounter,
+    pub(crate) sessions: IntGauge,
+    pub(crate) reloads: IntCounter,
+    pub(crate) reload_failures: IntCounterVec,
+    pub(crate) snapshot_info: IntGaugeVec,
+    pub(crate) snapshot_age: Gauge,
+    pub(crate) model_ready: IntGauge,
+    pub(crate) budget_spent: GaugeVec,
+    pub(crate) budget_amount: GaugeVec,
+    resident_bytes: IntGauge,
+    experts: expert::Families,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// Makes metrics by their names in the table and registers them.
+struct Maker<'a>(&'a Registry);
+
+impl Maker<'_> {
+    fn metric(&self, name: &str) -> &'static Metric {
+        METRICS.iter().find(|metric| metric.name == name).expect("every metric made here stands in the table")
+    }
+
+    fn register<C: Collector + Clone + 'static>(&self, collector: prometheus::Result<C>) -> C {
+        let collector = collector.expect("names and labels of the table are valid");
+        self.0.register(Box::new(collector.clone())).expect("names of the table differ from each other");
+        collector
+    }
+
+    fn opts(&self, name: &str) -> (Opts, &'static [&'static str]) {
+        let metric = self.metric(name);
+        (Opts::new(metric.name, metric.help), metric.labels)
+    }
+
+    fn counter(&self, name: &str) -> IntCounter {
+        self.register(IntCounter::with_opts(self.opts(name).0))
+    }
+
+    fn counters(&self, name: &str) -> IntCounterVec {
+        let (opts, labels) = self.opts(name);
+        self.register(IntCounterVec::new(opts, labels))
+    }
+
+    fn float_counters(&self, name: &str) -> CounterVec {
+        let (opts, labels) = self.opts(name);
+        self.register(CounterVec::new(opts, labels))
+    }
+
+    fn gauge(&self, name: &str) -> IntGauge {
+        self.register(IntGauge::with_opts(self.opts(name).0))
+    }
+
+    fn float_gauge(&self, name: &str) -> Gauge {
+        self.register(Gauge::with_opts(self.opts(name).0))
+    }
+
+    fn gauges(&self, name: &str) -> IntGaugeVec {
+        let (opts, labels) = self.opts(name);
+        self.register(IntGaugeVec::new(opts, labels))
+    }
+
+    fn float_gauges(&self, name: &str) -> GaugeVec {
+        let (opts, labels) = self.opts(name);
+        self.register(GaugeVec::new(opts, labels))
+    }
+
+    fn histograms(&self, name: &str) -> HistogramVec {
+        let metric = self.metric(name);
+        let Kind::Histogram(buckets) = metric.kind else { unreachable!("{name} is a histogram in the table") };
+        self.register(HistogramVec::new(HistogramOpts::new(metric.name, metric.help).buckets(buckets.to_vec()), metric.labels))
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let make = Maker(&registry);
+        let request_seconds = make.histograms("expert_router_request_duration_seconds");
+        let phases = make.histograms("expert_router_decision_duration_seconds");
+        make.float_gauge("process_start_time_seconds").set(seconds_since_1970());
+        Self {
+            requests: make.counters("expert_router_requests_total"),
+            request_children: (0..EndpointLabel::ALL.len() * Outcome::ALL.len() * STATUS_CLASSES.len()).map(|_| OnceLock::new()).collect(),
+            request_seconds: EndpointLabel::ALL.iter().map(|label| request_seconds.with_label_values(&[label.as_str()])).collect(),
+            refusals: make.counters("expert_router_refusals_total"),
+            tokenize_seconds: phases.with_label_values(&["tokenize"]),
+            queue_seconds: phases.with_label_values(&["queue"]),
+            encode_seconds: phases.with_label_values(&["encode"]),
+            choose_seconds: phases.with_label_values(&["choose"]),
+            decision_seconds: phases.with_label_values(&["total"]),
+            score_failures: make.counters("expert_router_score_failures_total"),
+            score_cache_hits: make.counter("expert_router_score_cache_hits_total"),
+            retries_denied: make.counter("expert_router_retries_denied_total"),
+            savings: make.float_gauge("expert_router_savings_usd"),
+            client_cost: make.float_counters("expert_router_client_cost_usd_total"),
+            connections: make.gauge("expert_router_connections"),
+            connections_total: make.counter("expert_router_connections_total"),
+            tls_failures: make.counter("expert_router_tls_handshake_failures_total"),
+            sessions: make.gauge("expert_router_sessions"),
+            reloads: make.counter("expert_router_config_reloads_total"),
+            reload_failures: make.counters("expert_router_config_reload_failures_total"),
+            snapshot_info: make.gauges("expert_router_snapshot_info"),
+            snapshot_age: make.float_gauge("expert_router_snapshot_age_seconds"),
+            model_ready: make.gauge("expert_router_model_ready"),
+            budget_spent: make.float_gauges("expert_router_budget_spent_usd"),
+            budget_amount: make.float_gauges("expert_router_budget_amount_usd"),
+            resident_bytes: make.gauge("process_resident_memory_bytes"),
+            experts: expert::Families::new(&make),
+            registry,
+        }
+    }
+
+    /// Handles of one expert; the same counters for the same name, however often they are asked for.
+    #[must_use]
+    pub fn expert(&self, name: &str, model_name: &str) -> ExpertMetrics {
+        self.experts.of(name, model_name)
+    }
+
+    /// Counts a request that has ended.
+    pub fn request_ended(&self, endpoint: EndpointLabel, outcome: Outcome, status: u16, seconds: f64) {
+        let class = match status {
+            200..300 => 0,
+            300..400 => 1,
+            400..500 => 2,
+            500..600 => 3,
+            _ => 4,
+        };
+        let number = (endpoint as usize * Outcome::ALL.len() + outcome as usize) * STATUS_CLASSES.len() + class;
+        self.request_children[number]
+            .get_or_init(|| self.requests.with_label_values(&[endpoint.as_str(), outcome.as_str(), STATUS_CLASSES[class]]))
+            .inc();
+        self.request_seconds[endpoint as usize].observe(seconds);
+    }
+
+    /// What a scrape gets.
+    #[must_use]
+    pub fn render(&self) -> String {
+        if let Some(bytes) = resident_bytes() {
+            self.resident_bytes.set(bytes);
+        }
+        let mut text = String::with_capacity(32 << 10);
+        // Fails only where a family has no metric, and `gather` leaves those out.
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+            tracing::warn!(%error, "cannot write metrics");
+        }
+        text
+    }
+
+    /// The registry, for more metrics of the same process.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn seconds_since_1970() -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// The second field of `statm` counts resident pages.
+fn resident_bytes() -> Option<i64> {
+    const PAGE: i64 = 4096;
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    text.split_ascii_whitespace().nth(1)?.parse::<i64>().ok().map(|pages| pages * PAGE)
+}
+
+/// Money counters may not fall, and a cost may come out of settings made by people.
+pub(crate) fn add_cost(counter: &Counter, usd: f64) {
+    if usd.is_finite() && usd > 0.0 {
+        counter.inc_by(usd);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_of_the_table_is_registered_and_no_other() {
+        let metrics = Metrics::new();
+        let expert = metrics.expert("coder", "qwen");
+        expert.touch_all();
+        metrics.request_ended(EndpointLabel::Route, Outcome::Ok, 200, 0.1);
+        metrics.refusals.with_label_values(&["x"]).inc();
+        metrics.score_failures.with_label_values(&["x"]).inc();
+        metrics.client_cost.with_label_values(&["x"]).inc();
+        metrics.reload_failures.with_label_values(&["x"]).inc();
+        metrics.snapshot_info.with_label_values(&["x"]).set(1);
+        metrics.budget_spent.with_label_values(&["x"]).set(1.0);
+        metrics.budget_amount.with_label_values(&["x"]).set(1.0);
+        let text = metrics.render();
+        let mut shown: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let mut table: Vec<_> = METRICS.iter().map(|metric| metric.name).collect();
+        shown.sort_unstable();
+        table.sort_unstable();
+        assert_eq!(shown, table);
+    }
+
+    #[test]
+    fn a_request_is_counted_under_its_own_labels() {
+        let metrics = Metrics::new();
+        metrics.request_ended(EndpointLabel::Embeddings, Outcome::TooLarge, 413, 0.01);
+        assert!(metrics.render().contains(r#"expert_router_requests_total{endpoint="embeddings",outcome="too_large",status="4xx"} 1"#));
+    }
+}

@@ -1,0 +1,199 @@
+//! The table of all metrics. `docs/metrics.md` is made from it.
+
+use std::fmt::Write as _;
+
+/// What kind of number it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// Only rises.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// Counts observations below each bound.
+    Histogram(&'static [f64]),
+}
+
+/// One metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// As scraped.
+    pub name: &'static str,
+    /// What kind of number it is.
+    pub kind: Kind,
+    /// In the order the code gives their values.
+    pub labels: &'static [&'static str],
+    /// For people.
+    pub help: &'static str,
+}
+
+/// From a lexical score's microseconds to an encoder under load.
+const DECISION_SECONDS: &[f64] =
+    &[0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
+/// The bounds OpenTelemetry's GenAI conventions advise.
+const OPERATION_SECONDS: &[f64] = &[0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
+const TOKENS: &[f64] =
+    &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0];
+const FIRST_TOKEN_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+const OUTPUT_TOKEN_SECONDS: &[f64] = &[0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5];
+const TOKENS_PER_SECOND: &[f64] = &[1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 150.0, 200.0, 400.0, 800.0, 1600.0];
+
+const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, labels, help }
+}
+
+const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, labels, help }
+}
+
+const fn histogram(name: &'static str, labels: &'static [&'static str], buckets: &'static [f64], help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Histogram(buckets), labels, help }
+}
+
+/// Every metric there is.
+pub const METRICS: &[Metric] = &[
+    // Requests.
+    counter(
+        "expert_router_requests_total",
+        &["endpoint", "outcome", "status"],
+        "Requests that have ended, however they ended; status is its class, or none where the client never got one.",
+    ),
+    histogram(
+        "expert_router_request_duration_seconds",
+        &["endpoint"],
+        OPERATION_SECONDS,
+        "From a request's head to the last byte of its answer.",
+    ),
+    gauge("expert_router_connections", &[], "Client connections open now."),
+    counter("expert_router_connections_total", &[], "Client connections accepted."),
+    counter("expert_router_tls_handshake_failures_total", &[], "Client connections that failed in the TLS handshake."),
+    // Decisions.
+    counter("expert_router_decisions_total", &["expert", "reason"], "Decisions, by the expert chosen and why."),
+    counter("expert_router_refusals_total", &["reason"], "Requests for which no expert could be chosen, by why."),
+    histogram(
+        "expert_router_decision_duration_seconds",
+        &["phase"],
+        DECISION_SECONDS,
+        "Time of a decision by phase: tokenize, queue (waiting for the encoder), encode, choose; and total.",
+    ),
+    counter("expert_router_score_failures_total", &["reason"], "Decisions that had to do without a score, by why."),
+    counter("expert_router_score_cache_hits_total", &[], "Scores that came from the cache of repeated prompts."),
+    gauge("expert_router_model_ready", &[], "1 where a router model is loaded and in use, else 0."),
+    gauge("expert_router_sessions", &[], "Conversations remembered."),
+    // Experts.
+    counter("expert_router_upstream_attempts_total", &["expert", "result"], "Requests sent to an expert, by what came of each."),
+    counter("expert_router_fallbacks_total", &["expert", "cause"], "Requests that moved on from this expert to the next, by what failed."),
+    counter(
+        "expert_router_stale_connection_retries_total",
+        &["expert"],
+        "Requests sent again because a pooled connection turned out to be closed.",
+    ),
+    counter("expert_router_retries_denied_total", &[], "Fallbacks not made because the retry budget was spent."),
+    counter("expert_router_streams_cut_total", &["expert", "cause"], "Answers that broke off after they had begun, by why."),
+    gauge("expert_router_in_flight", &["expert"], "Requests an expert is working on now."),
+    gauge("expert_router_ejected", &["expert"], "1 while an expert is out of rotation for its failures, else 0."),
+    counter("expert_router_ejections_total", &["expert"], "Times an expert was taken out of rotation."),
+    // Tokens and money.
+    counter("expert_router_tokens_total", &["expert", "type"], "Tokens: input (cached ones included), cached_input, output."),
+    counter("expert_router_usage_missing_total", &["expert"], "Answers without usage: their tokens are estimates."),
+    counter("expert_router_unpriced_requests_total", &["expert"], "Answers of experts without prices: they count as free."),
+    counter("expert_router_cost_usd_total", &["expert"], "What answers cost, in USD."),
+    counter(
+        "expert_router_baseline_cost_usd_total",
+        &["expert"],
+        "What the answers of this expert would have cost from the baseline expert, in USD.",
+    ),
+    gauge(
+        "expert_router_savings_usd",
+        &[],
+        "Baseline cost less cost of all answers since the start, in USD; falls where the baseline would have been cheaper.",
+    ),
+    counter(
+        "expert_router_client_cost_usd_total",
+        &["client"],
+        "What answers cost, in USD, by the name of the client key; empty where keys are not asked for.",
+    ),
+    gauge(
+        "expert_router_budget_spent_usd",
+        &["budget"],
+        "Spent in the current period, as far as this process knows; of a budget per client key, by all clients together.",
+    ),
+    gauge("expert_router_budget_amount_usd", &["budget"], "What the period may cost."),
+    histogram("expert_router_output_tokens_per_second", &["expert"], TOKENS_PER_SECOND, "Output tokens by the seconds an answer took."),
+    // OpenTelemetry's names.
+    histogram(
+        "gen_ai_client_token_usage",
+        &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_token_type"],
+        TOKENS,
+        "Tokens of an answer; the provider is the expert's name.",
+    ),
+    histogram(
+        "gen_ai_client_operation_duration_seconds",
+        &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "error_type"],
+        OPERATION_SECONDS,
+        "From sending the request to the expert to the last byte of its answer; error_type is empty where it went well.",
+    ),
+    histogram(
+        "gen_ai_server_time_to_first_token_seconds",
+        &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"],
+        FIRST_TOKEN_SECONDS,
+        "From sending the request to the first piece of a streamed answer.",
+    ),
+    histogram(
+        "gen_ai_server_time_per_output_token_seconds",
+        &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"],
+        OUTPUT_TOKEN_SECONDS,
+        "Seconds per output token after the first, of streamed answers.",
+    ),
+    // Configuration.
+    counter("expert_router_config_reloads_total", &[], "Times a new configuration went into force, the first included."),
+    counter(
+        "expert_router_config_reload_failures_total",
+        &["what"],
+        "Changes that could not be used: source, files, model, keys or tls. The configuration before them stays in force.",
+    ),
+    gauge("expert_router_snapshot_info", &["revision"], "1 for the revision in force."),
+    gauge("expert_router_snapshot_age_seconds", &[], "Since the configuration in force was loaded."),
+    // Process.
+    gauge("process_start_time_seconds", &[], "Start of the process, seconds since 1970."),
+    gauge("process_resident_memory_bytes", &[], "Resident memory."),
+];
+
+/// The table for people.
+#[must_use]
+pub fn markdown() -> String {
+    let mut text = String::from(
+        "# Metrics\n\n\
+         What `expert-router` shows on `/metrics` of its admin port. Labels come from closed sets: names of experts, budgets and client\n\
+         keys, and the words of the code. Made from `sidecar/src/metrics/table.rs` by `cargo run -p xtask -- generate`; do not edit.\n\n\
+         | name | kind | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for metric in METRICS {
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram(_) => "histogram",
+        };
+        let labels = metric.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "| `{}` | {kind} | {labels} | {} |", metric.name, metric.help);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_differ_and_follow_prometheus_habits() {
+        let mut names = std::collections::BTreeSet::new();
+        for metric in METRICS {
+            assert!(names.insert(metric.name), "{} twice", metric.name);
+            assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+            if let Kind::Histogram(bounds) = metric.kind {
+                assert!(bounds.is_sorted(), "{}", metric.name);
+            }
+        }
+    }
+}

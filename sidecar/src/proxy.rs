@@ -1,0 +1,188 @@
+//! A request from head to answer: *read*, *parse*, *score* and *choose*, *forward*, *stream*, *meter*.
+//!
+//! The phases stand here in their order, and each is a file of that name. Everything learnt goes into the [`Meter`]; an early return
+//! drops it, and so every way out is metered.
+
+use std::{sync::Arc, time::Instant};
+
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
+use routing::Reason;
+use tracing::Instrument;
+use wire::{Endpoint, ErrorBody, Inbound, Kind, sse::Filter};
+
+use crate::{
+    controls::{self, Controls},
+    decide::{self, Choice, Scoring},
+    failure::{Failure, Outcome},
+    forward::{self, Answer, AnswerBody, Call},
+    headers,
+    keys::Client,
+    meter::{Meter, milliseconds},
+    metrics::{EndpointLabel, Operation},
+    read,
+    shared::Shared,
+    stream::{Outgoing, Passage, Relay},
+};
+
+/// Answers a request to one of OpenAI's endpoints.
+pub async fn proxy(meter: Box<Meter>, endpoint: Endpoint, request: Request<Incoming>) -> Response<Outgoing> {
+    let mut meter = meter;
+    match serve(&mut meter, endpoint, request).await {
+        Ok((answer, choice, inbound)) => respond(meter, answer, &choice, &inbound),
+        Err(failure) => refuse(meter, &failure),
+    }
+}
+
+async fn serve(meter: &mut Meter, endpoint: Endpoint, request: Request<Incoming>) -> Result<(Answer, Choice, Inbound), Failure> {
+    let (shared, state) = (meter.shared().clone(), meter.state().clone());
+    let (head, body) = request.into_parts();
+    let client = admit(meter, &head.headers)?;
+    let controls = Controls::parse(&head.headers, state.session_header.as_ref())?;
+    let body = read::body(body, shared.limits).instrument(tracing::debug_span!("read")).await?;
+    let inbound = tracing::debug_span!("parse").in_scope(|| Inbound::parse(endpoint, body)).map_err(Failure::of_wire)?;
+    meter.stream = inbound.stream();
+    let name = client.as_ref().map(|client| &*client.name);
+    let choice = decide::decide(&shared, &state, &inbound, &controls, name, Scoring::WhereItMatters)
+        .instrument(tracing::debug_span!("choose"))
+        .await?;
+    meter.decided(&choice);
+    let request_id = meter.request_id.clone();
+    let call = Call {
+        shared: &shared,
+        state: &state,
+        inbound: &inbound,
+        headers: &head.headers,
+        authorization_is_ours: client.is_some_and(|client| client.by_authorization),
+        request_id: &request_id,
+    };
+    let answer = forward::forward(call, &choice.decision, &mut meter.attempts).instrument(tracing::debug_span!("forward")).await?;
+    if let Some(key) = choice.conversation.filter(|_| answer.parts.status.is_success()) {
+        shared.sessions.put(state.generation, key, answer.permit.expert().index, shared.now());
+    }
+    Ok((answer, choice, inbound))
+}
+
+/// Whether the client may call at all.
+///
+/// # Errors
+/// 401 where keys are asked for and no known one was shown.
+pub fn admit(meter: &mut Meter, headers: &HeaderMap) -> Result<Option<Client>, Failure> {
+    let Some(keys) = &meter.state().keys else { return Ok(None) };
+    let Some(client) = keys.client(headers) else {
+        let message = "expected a key of this router as `Authorization: Bearer <key>` or in `x-expert-router-key`";
+        let mut failure = Failure::new(Outcome::Unauthorized, Kind::Authentication, message);
+        failure.body.code = Some("invalid_api_key");
+        return Err(failure);
+    };
+    meter.client = Some(client.name.clone());
+    Ok(Some(client))
+}
+
+/// The answer, on its way to the client.
+fn respond(mut meter: Box<Meter>, answer: Answer, choice: &Choice, inbound: &Inbound) -> Response<Outgoing> {
+    let Answer { parts, body, permit, sent } = answer;
+    let expert = permit.expert().clone();
+    let mut headers = headers::to_client(&parts.headers);
+    headers.insert(headers::EXPERT, expert.name_header.clone());
+    mark(&mut headers, &meter.request_id, choice);
+    let until = sent + expert.total;
+    meter.served(permit, Operation::of(inbound.endpoint()), sent, parts.status.as_u16());
+    let readable = !parts.headers.contains_key(header::CONTENT_ENCODING);
+    let close_delimited = !parts.headers.contains_key(header::CONTENT_LENGTH)
+        && !parts.headers.contains_key(header::TRANSFER_ENCODING)
+        && parts.version <= http::Version::HTTP_11;
+    let outgoing = match body {
+        AnswerBody::Whole(bytes) => {
+            if let Some(cost) = meter.whole(&bytes, readable) {
+                headers.insert(headers::COST, headers::number(cost));
+            }
+            meter.outcome(if parts.status.is_success() { Outcome::Ok } else { Outcome::UpstreamStatus });
+            Outgoing::Whole { bytes, meter: Some(meter) }
+        }
+        AnswerBody::Events(upstream) => {
+            let filter = Filter::new(inbound.endpoint(), hides_usage(inbound));
+            let events = readable.then(|| (inbound.endpoint(), filter));
+            let passage = Passage { prefix: bytes::Bytes::new(), upstream, events, close_delimited, idle: expert.idle, until };
+            Outgoing::Relay(Box::new(Relay::new(passage, meter)))
+        }
+        AnswerBody::Large(prefix, upstream) => {
+            let passage = Passage { prefix, upstream, events: None, close_delimited, idle: expert.idle, until };
+            Outgoing::Relay(Box::new(Relay::new(passage, meter)))
+        }
+    };
+    let mut response = Response::new(outgoing);
+    *response.status_mut() = parts.status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// The usage was asked for by us alone.
+fn hides_usage(inbound: &Inbound) -> bool {
+    let asked_by_us = matches!(inbound.endpoint(), Endpoint::ChatCompletions | Endpoint::Completions);
+    asked_by_us && inbound.stream() && !inbound.usage_asked()
+}
+
+/// What every answer says of its decision.
+fn mark(headers: &mut HeaderMap, request_id: &HeaderValue, choice: &Choice) {
+    headers.insert(headers::REASON, reason_header(choice.decision.reason));
+    headers.insert(headers::DECISION_MS, headers::number(milliseconds(choice.timing.total)));
+    identify(headers, request_id);
+}
+
+/// The request's id, under the name of this router and under the one that OpenAI's clients read.
+fn identify(headers: &mut HeaderMap, request_id: &HeaderValue) {
+    headers.insert(headers::REQUEST_ID, request_id.clone());
+    headers.insert(controls::REQUEST_ID, request_id.clone());
+}
+
+fn reason_header(reason: Reason) -> HeaderValue {
+    HeaderValue::from_static(reason.as_str())
+}
+
+/// An error of ours for an answer.
+#[must_use]
+pub fn refuse(mut meter: Box<Meter>, failure: &Failure) -> Response<Outgoing> {
+    meter.ended(failure.outcome, failure.status().as_u16());
+    let mut response = failure.response();
+    identify(response.headers_mut(), &meter.request_id);
+    response.map(|bytes| Outgoing::Whole { bytes, meter: Some(meter) })
+}
+
+/// A small answer of our own making.
+#[must_use]
+pub fn reply(mut meter: Box<Meter>, json: bytes::Bytes) -> Response<Outgoing> {
+    meter.ended(Outcome::Ok, 200);
+    let mut response = Response::new(Outgoing::Whole { bytes: json, meter: None });
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    identify(response.headers_mut(), &meter.request_id);
+    response
+}
+
+/// A meter for a request that has just come.
+#[must_use]
+pub fn begin(shared: &Arc<Shared>, endpoint: EndpointLabel, headers: &HeaderMap) -> Box<Meter> {
+    Meter::new(shared.clone(), shared.state.load_full(), endpoint, controls::request_id(headers))
+}
+
+/// 404 and 405, in OpenAI's shape.
+#[must_use]
+pub fn no_such_path(allowed: Option<&'static str>) -> Failure {
+    match allowed {
+        None => {
+            let body =
+                ErrorBody::new(Kind::NotFound, "unknown_url", "no such path; those there are begin with /v1/, as /v1/chat/completions");
+            Failure { outcome: Outcome::NotFound, ..Failure::of_wire(body) }
+        }
+        Some(method) => {
+            let body = ErrorBody::new(Kind::MethodNotAllowed, "method_not_allowed", format!("this path takes {method} only"));
+            Failure { outcome: Outcome::MethodNotAllowed, ..Failure::of_wire(body) }
+        }
+    }
+}
+
+/// Time since a moment, for those who measure phases of their own.
+#[must_use]
+pub fn since(begun: Instant) -> f64 {
+    milliseconds(begun.elapsed())
+}

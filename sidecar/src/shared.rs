@@ -1,0 +1,161 @@
+//! What all requests of the process share: the state in force, metrics, limits, conversations, money.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use routing::{
+    health::RetryBudget,
+    session::Sessions,
+    snapshot::Snapshot,
+    table::{ExpertIndex, Table},
+};
+
+use crate::{
+    metrics::Metrics,
+    read,
+    spend::Spend,
+    state::{State, lock},
+};
+
+/// One per process.
+#[derive(Debug)]
+pub struct Shared {
+    /// In force now.
+    pub state: ArcSwap<State>,
+    /// All counters.
+    pub metrics: Arc<Metrics>,
+    /// Of request bodies.
+    pub limits: read::Limits,
+    /// Conversations under way.
+    pub sessions: Conversations,
+    /// Money spent.
+    pub spend: Spend,
+    /// What retries are paid from.
+    pub retries: Mutex<RetryBudget>,
+    /// The end has begun: not ready any more.
+    pub draining: AtomicBool,
+    /// The last change that could not be used, until one can.
+    pub last_error: Mutex<Option<LastError>>,
+    /// Where `now` counts from.
+    epoch: Instant,
+}
+
+/// A change that could not be used.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct LastError {
+    /// `source`, `files`, `model`, `keys` or `tls`.
+    pub what: &'static str,
+    /// For people; no secret in it.
+    pub message: String,
+    /// Seconds since 1970.
+    pub at: u64,
+}
+
+impl Shared {
+    /// With a first state.
+    #[must_use]
+    pub fn new(state: State, metrics: Arc<Metrics>, limits: read::Limits, spend: Spend) -> Self {
+        let epoch = Instant::now();
+        let snapshot = state.table.snapshot();
+        spend.adopt(&snapshot.budgets);
+        let retries = Mutex::new(RetryBudget::new(snapshot.policy.retry_budget_percent, Duration::ZERO));
+        let sessions = Conversations::new(state.generation, snapshot);
+        Self {
+            sessions,
+            retries,
+            spend,
+            metrics,
+            limits,
+            draining: AtomicBool::new(false),
+            last_error: Mutex::new(None),
+            epoch,
+            state: ArcSwap::from_pointee(state),
+        }
+    }
+
+    /// Time since the start, for everything that keeps time without a clock of its own.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// Puts a new state in force.
+    pub fn swap(&self, state: State) {
+        let old = self.state.load();
+        let snapshot = state.table.snapshot();
+        self.spend.adopt(&snapshot.budgets);
+        lock(&self.retries).set_percent(snapshot.policy.retry_budget_percent);
+        self.sessions.rebind(&old.table, &state);
+        self.state.store(Arc::new(state));
+    }
+
+    /// Whether the end has begun.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}
+
+/// Seconds since 1970, for budgets and for people.
+#[must_use]
+pub fn unix_seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Which expert each conversation is with. Experts are numbers there, which mean something only together with their table: so the number
+/// of the state goes along, and requests of an older state neither read nor write.
+#[derive(Debug)]
+pub struct Conversations(Mutex<(u64, Option<Sessions>)>);
+
+impl Conversations {
+    fn new(generation: u64, snapshot: &Snapshot) -> Self {
+        Self(Mutex::new((generation, snapshot.session.as_ref().map(Sessions::new))))
+    }
+
+    /// The conversation's expert.
+    #[must_use]
+    pub fn get(&self, generation: u64, key: u128, now: Duration) -> Option<ExpertIndex> {
+        let mut inner = lock(&self.0);
+        if inner.0 == generation { inner.1.as_mut()?.get(key, now) } else { None }
+    }
+
+    /// The expert answered.
+    pub fn put(&self, generation: u64, key: u128, expert: ExpertIndex, now: Duration) {
+        let mut inner = lock(&self.0);
+        if inner.0 == generation
+            && let Some(sessions) = &mut inner.1
+        {
+            sessions.put(key, expert, now);
+        }
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        lock(&self.0).1.as_ref().map_or(0, Sessions::len)
+    }
+
+    /// None.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn rebind(&self, old: &Table, new: &State) {
+        let mut inner = lock(&self.0);
+        inner.0 = new.generation;
+        match (&mut inner.1, &new.table.snapshot().session) {
+            (Some(sessions), Some(policy)) => {
+                sessions.set_policy(policy);
+                sessions.rebind(|expert| new.table.expert(&old.experts().get(expert)?.name));
+            }
+            (sessions, policy) => *sessions = policy.as_ref().map(Sessions::new),
+        }
+    }
+}
