@@ -1,5 +1,9 @@
 //! The project's own tasks. The Makefile names them; anything longer than a line lives here.
+//!
+//! A task that needs more than what fetching needs stands behind a feature of its name, so that a fresh clone fetches within seconds.
 
+#[cfg(feature = "audit")]
+mod audit;
 mod fetch;
 
 use clap::{Parser, Subcommand};
@@ -16,10 +20,21 @@ struct Arguments {
 enum Task {
     /// Fetch third-party files, pinned by version and hash, into the user's cache folder
     Fetch(fetch::Arguments),
+    /// Check licences and sources of all dependencies
+    #[cfg(feature = "audit")]
+    Audit(audit::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Fetch(arguments) => fetch::run(&arguments),
+        #[cfg(feature = "audit")]
+        Task::Audit(arguments) => audit::run(&arguments),
     }
+}
+
+/// The folder of the workspace.
+#[cfg(any(feature = "audit", feature = "bench", feature = "demo", feature = "generate"))]
+fn workspace() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(ToOwned::to_owned).unwrap_or_default()
 }

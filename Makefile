@@ -1,0 +1,56 @@
+# Names only: what is more than a line is an xtask. `make` lists the targets.
+
+CARGO ?= cargo
+XTASK := $(CARGO) run --quiet --package xtask
+EVERYTHING := --workspace --all-features
+
+.DEFAULT_GOAL := help
+.PHONY: help prerequisites fetch build test lint fmt generate check-generated demo bench bench-quality audit clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || grep '##' Makefile
+
+prerequisites: ## Check that cargo, a C compiler and Python 3 with pip and venv are here
+	@./xtask/prerequisites.sh
+
+fetch: prerequisites ## Fetch ONNX Runtime, models and Python packages into the user's cache (pinned, checked, once)
+	@$(XTASK) -- fetch --group all
+
+build: prerequisites ## Build the release binaries: expert-router, expert-router-train, expert-router-replay
+	$(CARGO) build --release --package sidecar --package train --package replay
+
+test: prerequisites ## Fetch what the tests need, and run them all
+	@$(XTASK) -- fetch --group test
+	$(CARGO) test $(EVERYTHING)
+
+lint: prerequisites check-generated ## Formatting, clippy, generated files, licences
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --quiet $(EVERYTHING) --all-targets -- -D warnings
+	@$(XTASK) --features audit -- audit
+
+fmt: ## Format the sources
+	$(CARGO) fmt --all
+
+generate: prerequisites ## Write the generated files anew (CRDs, list of metrics, reference pages)
+	@$(XTASK) --features generate -- generate
+
+check-generated: prerequisites ## Check that the generated files are what the sources say
+	@$(XTASK) --features generate -- generate --check
+
+demo: prerequisites ## The whole loop on real answers: ask experts, score, train, evaluate, serve, show what it saves
+	@$(XTASK) -- fetch --group demo
+	@$(XTASK) --features demo -- demo
+
+bench: prerequisites ## Added latency, throughput, memory: direct, Envoy, and each kind of router (target/bench/latency.json)
+	@$(XTASK) -- fetch --group bench
+	@$(XTASK) --features bench --release -- bench
+
+bench-quality: prerequisites ## Train every kind of router on every recorded pool and compare them
+	@$(XTASK) -- fetch onnxruntime encoder
+	$(CARGO) run --release --package train -- bench-quality
+
+audit: prerequisites ## cargo-deny: licences, bans, sources, known vulnerabilities (needs GitHub; installs cargo-deny once)
+	@$(XTASK) --features audit -- audit --full
+
+clean: ## Remove what was built (fetched parts stay in the user's cache)
+	$(CARGO) clean
