@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod fuzz;
+mod items;
 mod messages;
 mod outbound;
 mod parse;
@@ -108,7 +109,7 @@ pub struct Inbound {
 pub struct Outbound<'a> {
     /// Takes the place of the client's `model`.
     pub model_name: &'a str,
-    /// Put before the client's messages (chat, responses) as they are. A system message of the client's stays, after these: the expert's
+    /// Put before the client's messages: in chat as they are, in responses as the items that say the same. A system message of the client's stays, after these: the expert's
     /// instructions come first and the application's add to them. A responses request that continues a stored one
     /// (`previous_response_id`) gets none: they were there when it began. Legacy completions and embeddings have no messages.
     pub prepend_messages: &'a [serde_json::Value],

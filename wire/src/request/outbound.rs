@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Endpoint, Inbound, Outbound};
+use super::{Endpoint, Inbound, Outbound, items};
 use crate::json;
 
 /// See [`Outbound`] for what is changed and in which order.
@@ -41,10 +41,11 @@ fn prepend(endpoint: Endpoint, messages: &[Value], body: &mut Edit<'_>) {
         Endpoint::Responses if body.get("previous_response_id").is_none() => "input",
         Endpoint::Responses | Endpoint::Completions | Endpoint::Embeddings => return,
     };
-    let mut list: Vec<Cow<'_, str>> = messages.iter().map(|message| message.to_string().into()).collect();
+    let shaped = |message| if endpoint == Endpoint::Responses { items::of_message(message) } else { vec![message.clone()] };
+    let mut list: Vec<Cow<'_, str>> = messages.iter().flat_map(shaped).map(|message| message.to_string().into()).collect();
     match body.get(name) {
         None => {}
-        Some(text) if text.starts_with('"') => list.push(format!(r#"{{"role":"user","content":{text}}}"#).into()),
+        Some(text) if text.starts_with('"') => list.push(format!(r#"{{"type":"message","role":"user","content":{text}}}"#).into()),
         Some(array) => {
             let inside = array.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or("").trim_ascii();
             list.extend(Some(inside).filter(|inside| !inside.is_empty()).map(Cow::from));
