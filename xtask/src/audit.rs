@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use spdx::{Expression, LicenseReq, Licensee};
+use spdx::{Expression, LicenseReq, Licensee, ParseMode};
 
 /// Check licences and sources of all dependencies
 #[derive(Debug, clap::Args)]
@@ -88,9 +88,9 @@ fn judge(rules: &Rules, metadata: &Metadata) -> Result<BTreeSet<String>> {
     let mut complaints = BTreeSet::new();
     for package in &metadata.packages {
         let name = format!("{} {}", package.name, package.version);
-        // Packages write `MIT/Apache-2.0`, too, which SPDX once meant to forbid.
-        let stated = package.license.clone().unwrap_or_default().replace('/', " OR ");
-        match Expression::parse(&stated) {
+        // Lax, since packages still write `MIT/Apache-2.0`.
+        let stated = package.license.as_deref().unwrap_or_default();
+        match Expression::parse_mode(stated, ParseMode::LAX) {
             Ok(expression) if expression.evaluate(is_allowed) => {}
             Ok(_) => drop(complaints.insert(format!("{name}: its licence {stated} is not among those deny.toml allows"))),
             Err(_) => drop(complaints.insert(format!("{name}: its licence `{stated}` is no SPDX expression"))),

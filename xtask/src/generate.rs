@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
 
 /// Writes or compares every generated file.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace's folder")?;
+    let root = crate::workspace();
     let mut stale = Vec::new();
     for (path, content) in files()? {
         if !ensure(&root.join(&path), &content, arguments.check)? {
@@ -56,7 +56,10 @@ fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
         let name = crd.metadata.name.clone().context("a CRD has a name")?;
         let json = serde_json::to_value(&crd)?;
         let yaml = serde_saphyr::to_string(&json).with_context(|| format!("write {name} as YAML"))?;
-        files.push((PathBuf::from(format!("crds/{name}.yaml")), format!("# Made by `cargo run -p xtask -- generate` from api/src.\n{yaml}")));
+        files.push((
+            PathBuf::from(format!("crds/{name}.yaml")),
+            format!("# Made by `cargo run -p xtask -- generate` from api/src.\n{yaml}"),
+        ));
         kind(&mut reference, &json);
     }
     files.push(("docs/reference.md".into(), reference));

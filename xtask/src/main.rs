@@ -5,6 +5,8 @@
 #[cfg(feature = "audit")]
 mod audit;
 mod fetch;
+#[cfg(feature = "generate")]
+mod generate;
 
 use clap::{Parser, Subcommand};
 
@@ -23,6 +25,9 @@ enum Task {
     /// Check licences and sources of all dependencies
     #[cfg(feature = "audit")]
     Audit(audit::Arguments),
+    /// Write the files that are made from code, or check that they are up to date
+    #[cfg(feature = "generate")]
+    Generate(generate::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -30,6 +35,8 @@ fn main() -> anyhow::Result<()> {
         Task::Fetch(arguments) => fetch::run(&arguments),
         #[cfg(feature = "audit")]
         Task::Audit(arguments) => audit::run(&arguments),
+        #[cfg(feature = "generate")]
+        Task::Generate(arguments) => generate::run(&arguments),
     }
 }
 
