@@ -66,6 +66,7 @@ def models():
     names = [model.id for model in client.models.list()]
     for name in ["auto", "talk", "general", "brief", "embedder"]:
         assert name in names, names
+    assert client.models.retrieve("general").id == "general"
 
 
 def chat():
@@ -187,15 +188,22 @@ def json_schema():
     assert isinstance(answer.choices[0].message.parsed, Capital), answer
 
 
+def json_schema_stream():
+    """By the SDK's own accumulating helper, which is strict about what a chunk looks like."""
+    asked = {"model": "auto", "messages": QUESTION, "response_format": Capital, "max_tokens": 120, "temperature": 0}
+    with client.chat.completions.stream(**asked) as stream:
+        kinds = {event.type for event in stream}
+        answer = stream.get_final_completion()
+    assert {"chunk", "content.delta", "content.done"} <= kinds, kinds
+    assert isinstance(answer.choices[0].message.parsed, Capital), answer
+
+
 def json_object():
+    messages = [{"role": "user", "content": "Give the capital of France as JSON."}]
     answer = client.chat.completions.create(
-        model="auto",
-        messages=QUESTION,
-        response_format={"type": "json_schema", "json_schema": {"name": "yes", "schema": {"type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"], "additionalProperties": False}}},
-        max_tokens=60,
-        temperature=0,
+        model="auto", messages=messages, response_format={"type": "json_object"}, stop=["}"], max_tokens=40, temperature=0
     )
-    assert isinstance(json.loads(answer.choices[0].message.content)["yes"], bool), answer
+    assert answer.choices[0].message.content.lstrip().startswith("{"), answer
 
 
 def completions():
@@ -263,15 +271,17 @@ def errors():
     wrong = [{"role": "user", "content": 5}]
     refused(openai.BadRequestError, lambda: create(model="auto", messages=wrong), "messages[0].content")
     refused(openai.BadRequestError, lambda: create(model="auto", messages=QUESTION, max_tokens="many"), "max_tokens")
+    refused(openai.NotFoundError, lambda: client.models.retrieve("no-such-model"))
     refused(openai.NotFoundError, lambda: client.post("/no/such/path", cast_to=object, body={}))
 
 
 def main():
     print(f"openai {openai.__version__} at {os.environ['OPENAI_BASE_URL']}", flush=True)
+    # No JSON schema with `responses`: llama.cpp's server does not read `text.format`.
     cases = [
         models, chat, chat_pinned, chat_stream, chat_stream_with_usage, chat_stream_left_early, chat_asynchronous, chat_content_parts,
-        chat_log_probabilities_and_choices, tools, tools_stream, json_schema, json_object, completions, completions_stream, responses,
-        responses_stream, embeddings, errors,
+        chat_log_probabilities_and_choices, tools, tools_stream, json_schema, json_schema_stream, json_object, completions,
+        completions_stream, responses, responses_stream, embeddings, errors,
     ]
     wanted = sys.argv[1:]
     for case in cases:

@@ -1,4 +1,5 @@
-//! Streams of llama.cpp's server through `expert-router`: what they cost is counted, nothing is added, and both ends may vanish.
+//! Streams of llama.cpp's server through `expert-router`: what they cost is counted, nothing is added, nothing is lost,
+//! and nobody works for a client that left.
 
 use std::time::Duration;
 
@@ -100,38 +101,6 @@ async fn hanging_up_frees_the_server() -> Result<()> {
     };
     eventually("the request is counted as left by its client", PATIENCE, in_metrics).await?;
     assert!(tokens(&router).await?[2] >= 1.0);
-    Ok(())
-}
-
-/// A server that dies while it answers leaves the client with a stream that plainly is not whole.
-#[tokio::test]
-async fn a_server_killed_in_the_middle_ends_the_stream_as_an_error() -> Result<()> {
-    let mut llama = Llama::start(OPTIONS)?;
-    let router = Router::start(&manifest(&llama)).await?;
-    let mut body = question(1900);
-    body["stream"] = json!(true);
-    body["ignore_eos"] = json!(true);
-    let mut response = client()?.post(format!("{}/chat/completions", router.base_url())).json(&body).send().await?;
-    let mut seen = response.chunk().await?.context("the first piece")?.to_vec();
-    llama.kill()?;
-    let broke_off = loop {
-        match response.chunk().await {
-            Ok(Some(piece)) => seen.extend_from_slice(&piece),
-            Ok(None) => break false,
-            Err(_) => break true,
-        }
-    };
-    let seen = String::from_utf8_lossy(&seen).into_owned();
-    assert!(!seen.contains("[DONE]"), "{seen}");
-    assert!(broke_off || seen.contains("\"error\""), "the stream ended as if it were whole: {seen}");
-    let cut = async || Ok(router.metrics().await?.sum("expert_router_streams_cut_total", &[("expert", "local")]) == 1.0);
-    eventually("the cut is counted", PATIENCE, cut).await?;
-
-    // With its only expert gone the router answers in OpenAI's shape, and does not hang.
-    let after = client()?.post(format!("{}/chat/completions", router.base_url())).json(&question(4)).send().await?;
-    assert!(after.status().is_server_error(), "{after:?}");
-    let error: Value = after.json().await?;
-    assert!(error["error"]["message"].is_string(), "{error}");
     Ok(())
 }
 
