@@ -86,16 +86,16 @@ pub fn read_objects(yaml: &str) -> Result<Objects, ManifestError> {
         return fail("", format!("expected at most {MOST_BYTES} bytes of YAML, got {}", yaml.len()));
     }
     let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).map_err(|error| yaml_error(&error))?;
-    let [router_crd, model_crd] = schema::crds();
+    let [router_schema, model_schema] = schema::of_specs();
     let mut objects = Objects { routers: Vec::new(), models: Vec::new() };
     for document in documents {
         match (text(&document, "apiVersion"), text(&document, "kind")) {
             (Some(VERSION), Some("ExpertRouter")) => {
-                let (metadata, spec): (_, ExpertRouterSpec) = read_object(&document, &schema::of_spec(&router_crd))?;
+                let (metadata, spec): (_, ExpertRouterSpec) = read_object(&document, router_schema)?;
                 check_router(&spec)?;
                 objects.routers.push(ExpertRouter { metadata, spec, status: None });
             }
-            (Some(VERSION), Some("RouterModel")) => objects.models.push(read_model(&document, &schema::of_spec(&model_crd))?),
+            (Some(VERSION), Some("RouterModel")) => objects.models.push(read_model(&document, model_schema)?),
             (Some(version), kind) if version.starts_with(GROUP) => {
                 let kind = kind.unwrap_or_default();
                 return fail("kind", format!("expected ExpertRouter or RouterModel of {VERSION}, got {kind:?} of {version}"));

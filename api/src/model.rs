@@ -3,8 +3,9 @@
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use kube::CustomResource;
 use routing::snapshot::Objective;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::{
     Decimal,
@@ -85,10 +86,26 @@ pub struct Experts {
     /// All experts of an ExpertRouter of the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expert_router_ref: Option<NameRef>,
-    /// Experts listed here, as an ExpertRouter lists them.
+    /// Experts listed here, as an ExpertRouter lists them, but by `service` or `url` only: nothing is run for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(schema_with = "endpoints", extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub endpoints: Vec<Expert>,
+}
+
+/// The schema of experts without `deployment`, which is half of it.
+fn endpoints(generator: &mut SchemaGenerator) -> Schema {
+    let mut expert = generator.subschema_for::<Expert>();
+    if let Some(properties) = expert.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.remove("deployment");
+    }
+    let rules = json!([
+        {"rule": "has(self.service) != has(self.url)", "message": crate::rules::ONE_ENDPOINT},
+        {"rule": "!has(self.credentials) || !has(self.forwardAuthorization) || !self.forwardAuthorization",
+         "message": crate::rules::ONE_AUTHORIZATION},
+        {"rule": "self.name != 'auto'", "message": crate::rules::NOT_AUTO},
+    ]);
+    expert.insert("x-kubernetes-validations".to_owned(), rules);
+    json_schema!({"type": "array", "maxItems": 64, "items": expert})
 }
 
 /// How an answer is scored against its reference.
@@ -100,6 +117,7 @@ pub struct Experts {
 pub struct Scoring {
     /// `BERTSim` (default): similarity of meaning. `Match`: right or wrong by each query's `match` rule. `Mixed`: a weighted sum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Metric")]
     pub metric: Option<Metric>,
     /// The share of BERTSim in `Mixed`, from `"0"` to `"1"`; the rest is `Match`. Default `"0.5"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -128,15 +146,18 @@ pub struct Router {
     /// `Auto` (default) trains all and keeps what wins on validation. `KNN`, `MLP` and `BERT` are the paper's; `Lexical` reads words
     /// without an encoder and decides in microseconds.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RouterKind")]
     pub kind: Option<RouterKind>,
     /// T of the soft labels `softmax(T * score)`. Default `"10"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<Decimal>,
     /// `Auto` (default) lets validation decide. `SoftLabel` learns who is best, as in the paper; `Score` learns how good each is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Loss")]
     pub loss: Option<Loss>,
     /// The objective `Auto` chooses for. Default `Quality`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Objective")]
     pub objective: Option<Objective>,
     /// The tokens of a prompt that encoders read; a longer one keeps its head and tail. Default 128.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -202,6 +223,7 @@ pub struct Job {
 pub struct Promotion {
     /// `Manual` (default): when somebody sets the annotation `expertrouter.dev/promote` to its digest. `Automatic`: when it gains enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PromotionMode")]
     pub mode: Option<PromotionMode>,
     /// `Automatic` asks for this much more score than the bundle in service, on the same held-out queries. Default `"0"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -32,7 +32,8 @@ use crate::status::ExpertRouterStatus;
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Experts", type_ = "string", json_path = ".status.expertsReady", description = "Ready of all."),
-    printcolumn(name = "Model", type_ = "string", json_path = ".status.model.digest", priority = 1),
+    printcolumn(name = "Model", type_ = "string", json_path = ".status.conditions[?(@.type==\"ModelReady\")].status"),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.model.digest", priority = 1),
     printcolumn(name = "URL", type_ = "string", json_path = ".status.url", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]

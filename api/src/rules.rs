@@ -1,7 +1,10 @@
 //! The rules a schema cannot state by itself, each with the sentence a person can act on. In a cluster the API server checks them (as
 //! CEL, beside the types); standalone [`check_router`] and [`check_model`] do. A test holds the two against each other.
 
-use crate::{ManifestError, RouterModelSpec, router::ExpertRouterSpec};
+use crate::{
+    ManifestError, RouterModelSpec,
+    router::{Autoscaling, Expert, ExpertRouterSpec},
+};
 
 /// Names of experts: also metric labels, header values and models on the wire.
 pub const EXPERT_NAME_PATTERN: &str = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
@@ -41,6 +44,8 @@ pub(crate) fn words(pattern: &str) -> &str {
 
 /// See [`crate::router::Expert`].
 pub const ONE_ADDRESS: &str = "say where the expert is by exactly one of deployment, service and url";
+/// See [`crate::model::Experts`].
+pub const ONE_ENDPOINT: &str = "say where the expert is by exactly one of service and url: a RouterModel runs none";
 /// See [`crate::router::Expert`].
 pub const DEPLOYMENT_NAME: &str = "an expert with a deployment needs a name of at most 40 lower-case letters, digits and '-', beginning with a letter: its objects are called after it";
 /// See [`crate::router::Expert`].
@@ -78,24 +83,7 @@ fn exactly_one(given: &[bool]) -> bool {
 
 /// The rules of an `ExpertRouter`.
 pub(crate) fn check_router(spec: &ExpertRouterSpec) -> Result<(), ManifestError> {
-    for (index, expert) in spec.experts.iter().enumerate() {
-        let field = format!("spec.experts[{index}]");
-        if !exactly_one(&[expert.deployment.is_some(), expert.service.is_some(), expert.url.is_some()]) {
-            return broken(field, ONE_ADDRESS);
-        }
-        if expert.deployment.is_some() && !names_objects(&expert.name) {
-            return broken(format!("{field}.name"), DEPLOYMENT_NAME);
-        }
-        if expert.credentials.is_some() && expert.forward_authorization == Some(true) {
-            return broken(format!("{field}.forwardAuthorization"), ONE_AUTHORIZATION);
-        }
-        if expert.name == routing::AUTO {
-            return broken(format!("{field}.name"), NOT_AUTO);
-        }
-        if let Some(deployment) = &expert.deployment {
-            check_scale(deployment.replicas, deployment.autoscaling.as_ref(), &format!("{field}.deployment"))?;
-        }
-    }
+    spec.experts.iter().enumerate().try_for_each(|(index, expert)| check_expert(expert, &format!("spec.experts[{index}]")))?;
     let exists = |name: &Option<String>| name.as_ref().is_none_or(|name| spec.experts.iter().any(|expert| expert.name == *name));
     if !exists(&spec.policy.fallback_expert) {
         return broken("spec.policy.fallbackExpert", FALLBACK_EXISTS);
@@ -118,12 +106,31 @@ pub(crate) fn check_router(spec: &ExpertRouterSpec) -> Result<(), ManifestError>
     }
 }
 
+fn check_expert(expert: &Expert, field: &str) -> Result<(), ManifestError> {
+    if !exactly_one(&[expert.deployment.is_some(), expert.service.is_some(), expert.url.is_some()]) {
+        return broken(field, ONE_ADDRESS);
+    }
+    if expert.deployment.is_some() && !names_objects(&expert.name) {
+        return broken(format!("{field}.name"), DEPLOYMENT_NAME);
+    }
+    if expert.credentials.is_some() && expert.forward_authorization == Some(true) {
+        return broken(format!("{field}.forwardAuthorization"), ONE_AUTHORIZATION);
+    }
+    if expert.name == routing::AUTO {
+        return broken(format!("{field}.name"), NOT_AUTO);
+    }
+    match &expert.deployment {
+        Some(deployment) => check_scale(deployment.replicas, deployment.autoscaling.as_ref(), &format!("{field}.deployment")),
+        None => Ok(()),
+    }
+}
+
 fn names_objects(name: &str) -> bool {
     let sound = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     name.len() <= 40 && name.bytes().all(sound) && name.starts_with(|c: char| c.is_ascii_lowercase()) && !name.ends_with('-')
 }
 
-fn check_scale(replicas: Option<u16>, autoscaling: Option<&crate::router::Autoscaling>, field: &str) -> Result<(), ManifestError> {
+fn check_scale(replicas: Option<u16>, autoscaling: Option<&Autoscaling>, field: &str) -> Result<(), ManifestError> {
     let Some(autoscaling) = autoscaling else { return Ok(()) };
     if replicas.is_some() {
         return broken(format!("{field}.replicas"), REPLICAS_OR_AUTOSCALING);
@@ -142,6 +149,13 @@ pub(crate) fn check_model(spec: &RouterModelSpec) -> Result<(), ManifestError> {
     }
     if !exactly_one(&[spec.experts.expert_router_ref.is_some(), !spec.experts.endpoints.is_empty()]) {
         return broken("spec.experts", ONE_EXPERTS);
+    }
+    for (index, expert) in spec.experts.endpoints.iter().enumerate() {
+        let field = format!("spec.experts.endpoints[{index}]");
+        if expert.deployment.is_some() || expert.service.is_some() == expert.url.is_some() {
+            return broken(field, ONE_ENDPOINT);
+        }
+        check_expert(expert, &field)?;
     }
     let output = &spec.output;
     if !exactly_one(&[output.persistent_volume_claim.is_some(), output.uri.is_some(), output.directory.is_some()]) {

@@ -1,5 +1,7 @@
 //! The CRDs, and their schemas applied to a value outside of a cluster: ranges, lengths and patterns are stated once, on the types.
 
+use std::sync::LazyLock;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
 use regex_lite::Regex;
@@ -18,7 +20,8 @@ pub fn crds() -> [CustomResourceDefinition; 2] {
 }
 
 /// Makes of what is derived what the API server takes: no `additionalProperties: false` (unknown fields are pruned or refused by the
-/// API server itself), no number formats it does not know, no `default: null`.
+/// API server itself), no number formats it does not know, no `default: null`, and nothing nullable: the API server then takes a null
+/// for an absent field, as the typed reader does.
 fn tidy(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -27,6 +30,9 @@ fn tidy(value: &mut Value) {
             }
             if fields.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint")) {
                 fields.shift_remove("format");
+            }
+            if fields.get("nullable") == Some(&Value::Bool(true)) {
+                fields.shift_remove("nullable");
             }
             if fields.contains_key("type") && fields.get("default").is_some_and(Value::is_null) {
                 fields.shift_remove("default");
@@ -38,8 +44,13 @@ fn tidy(value: &mut Value) {
     }
 }
 
-/// The schema of a kind's `spec`.
-pub(crate) fn of_spec(crd: &CustomResourceDefinition) -> Value {
+/// The schemas of the `spec` of ExpertRouter and RouterModel. Made once: that takes longer than reading a manifest.
+pub(crate) fn of_specs() -> &'static [Value; 2] {
+    static SCHEMAS: LazyLock<[Value; 2]> = LazyLock::new(|| crds().map(|crd| of_spec(&crd)));
+    &SCHEMAS
+}
+
+fn of_spec(crd: &CustomResourceDefinition) -> Value {
     let version = crd.spec.versions.first().and_then(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref());
     let spec = version.and_then(|schema| schema.properties.as_ref()?.get("spec"));
     serde_json::to_value(spec).expect("a schema has string keys only")

@@ -97,7 +97,11 @@ fn base_url(expert: &Expert, field: &str, references: &References) -> Result<Str
         (Some(url), _, _) | (None, None, Some(url)) => url.clone(),
         (None, Some(service), _) => service_url(&references.namespace, service),
         (None, None, None) => {
-            let problem = "nothing runs this deployment: outside of a cluster give the expert a url instead, or say where it is".to_owned();
+            let problem = format!(
+                "nothing runs this deployment outside of a cluster: give the expert a url instead, or say where it is (expert-router: \
+                 --expert-url {}=URL)",
+                expert.name
+            );
             return Err(ManifestError { field: format!("{field}.deployment"), problem });
         }
     };
@@ -108,7 +112,7 @@ fn secret_file(reference: &SecretKeyRef, references: &References, field: &str) -
     references.secret_files.get(reference).cloned().ok_or_else(|| ManifestError {
         field: field.to_owned(),
         problem: format!(
-            "there is no folder of secrets, in which it would be the file {}/{}: say where secrets lie",
+            "expected the file {}/{} in a folder of secrets, but there is no such folder (expert-router: --secrets-dir DIR)",
             reference.name, reference.key
         ),
     })

@@ -4,6 +4,8 @@
 
 #[cfg(feature = "audit")]
 mod audit;
+#[cfg(feature = "bench")]
+mod bench;
 mod fetch;
 #[cfg(feature = "generate")]
 mod generate;
@@ -25,6 +27,9 @@ enum Task {
     /// Check licences and sources of all dependencies
     #[cfg(feature = "audit")]
     Audit(audit::Arguments),
+    /// Measure added latency, throughput, memory and start-up
+    #[cfg(feature = "bench")]
+    Bench(bench::Arguments),
     /// Write the files that are made from code, or check that they are up to date
     #[cfg(feature = "generate")]
     Generate(generate::Arguments),
@@ -35,6 +40,8 @@ fn main() -> anyhow::Result<()> {
         Task::Fetch(arguments) => fetch::run(&arguments),
         #[cfg(feature = "audit")]
         Task::Audit(arguments) => audit::run(&arguments),
+        #[cfg(feature = "bench")]
+        Task::Bench(arguments) => bench::run(&arguments),
         #[cfg(feature = "generate")]
         Task::Generate(arguments) => generate::run(&arguments),
     }

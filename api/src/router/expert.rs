@@ -41,6 +41,7 @@ pub struct Expert {
     pub model_name: String,
     /// Where it runs, for reports and dashboards: `Edge` (nearby, on hardware of one's own) or `Cloud`. It does not change routing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Placement")]
     pub placement: Option<Placement>,
     /// What it charges. Without it the expert is unpriced: its requests count as costing nothing, are counted as unpriced, and it is
     /// never preferred for being cheap. An expert that is truly free has `pricing: {}`.

@@ -63,6 +63,7 @@ pub struct Policy {
     /// lose at most `qualityTolerance` of score to the best. `Balanced`: the best weighted sum of score, cost and latency. A request
     /// may ask for another by the header `x-expert-router-objective`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Objective")]
     pub objective: Option<Objective>,
     /// What `Cost` may give up, in units of the score the model was trained on, such as `"0.02"`. Default `"0"`. A request may ask for
     /// another by the header `x-expert-router-quality-tolerance`.
@@ -82,6 +83,7 @@ pub struct Policy {
     pub baseline_expert: Option<String>,
     /// When no score can be had: `FailOpen` (default) lets the fallback expert answer, `FailClosed` refuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "FailureMode")]
     pub failure_mode: Option<FailureMode>,
     /// How long a request waits for its score. Default 250.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,6 +146,7 @@ pub struct Budget {
     pub period: Period,
     /// `Router` (default): all requests together. `ClientKey`: each client key by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "BudgetScope")]
     pub scope: Option<BudgetScope>,
     /// Once it is spent: `PreferCheaper` chooses the cheapest expert that can take the request, `Refuse` answers 429, until the period
     /// ends.

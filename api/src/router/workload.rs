@@ -21,6 +21,7 @@ pub struct Deployment {
     pub image: String,
     /// `Always`, `IfNotPresent` or `Never`. Default: as Kubernetes has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ImagePullPolicy")]
     pub image_pull_policy: Option<ImagePullPolicy>,
     /// Instead of the image's entrypoint.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -161,6 +162,7 @@ pub struct Gateway {
     pub resources: Option<ResourceRequirements>,
     /// `ClusterIP` (default), `NodePort` or `LoadBalancer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ServiceType")]
     pub service_type: Option<ServiceType>,
     /// Serve TLS with the certificate of this Secret (`tls.crt`, `tls.key`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -233,12 +235,14 @@ pub struct Sidecar {
 pub struct Observability {
     /// What the proxies log: `Error`, `Warn`, `Info` (default), `Debug`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "LogLevel")]
     pub log_level: Option<LogLevel>,
     /// Where traces go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Tracing>,
     /// Whether Prometheus is told to scrape by a PodMonitor: `Auto` (default) where the cluster knows PodMonitors, or `Never`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PodMonitorMode")]
     pub pod_monitor: Option<PodMonitorMode>,
 }
 
