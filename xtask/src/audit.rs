@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
 }
 
 /// The version that deny.toml was written for.
-const CARGO_DENY: &str = "0.19";
+const CARGO_DENY: &str = "0.20";
 
 #[derive(Deserialize)]
 struct Rules {
