@@ -64,6 +64,13 @@ impl Builder {
         Self { config, metrics, pools: HashMap::new(), models, generation: 0, files }
     }
 
+    /// From now on this engine scores, whatever bundle a snapshot names: for tests, and for those who embed the proxy.
+    #[must_use]
+    pub fn with_engine(mut self, engine: Arc<model::Engine>) -> Self {
+        self.models.give(engine);
+        self
+    }
+
     /// Every file the last state was made from, or would have been: a change of one of them is a reason to build again.
     #[must_use]
     pub fn files(&self) -> &[PathBuf] {

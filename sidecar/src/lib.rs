@@ -38,4 +38,4 @@ pub mod admin;
 pub mod logging;
 
 pub use config::{Config, Flags};
-pub use serve::{Server, StartError, start};
+pub use serve::{Server, StartError, start, start_with};

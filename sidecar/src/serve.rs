@@ -80,8 +80,16 @@ pub struct Server {
 /// # Errors
 /// See [`StartError`].
 pub fn start(config: Config) -> Result<Server, StartError> {
-    let metrics = Arc::new(Metrics::new());
-    let mut builder = Builder::new(config.clone(), metrics.clone());
+    let builder = Builder::new(config.clone(), Arc::new(Metrics::new()));
+    start_with(config, builder)
+}
+
+/// The same, by a builder of one's own.
+///
+/// # Errors
+/// See [`StartError`].
+pub fn start_with(config: Config, mut builder: Builder) -> Result<Server, StartError> {
+    let metrics = builder.metrics().clone();
     let (state, problem) = builder.build(None)?;
     let spend = Spend::open(config.state_file.as_deref()).map_err(|error| Problem::new("source", error))?;
     let tls = match &config.tls {

@@ -3,7 +3,6 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use model::{Bundle, Engine, EngineOptions};
@@ -17,19 +16,12 @@ use crate::{
     watch::{Fingerprint, fingerprint},
 };
 
-/// Requests that may wait for a score. At some 100 scores a second and thread, a longer queue would outlast any sensible deadline.
-const MAX_WAITING: usize = 64;
-const MAX_BATCH: usize = 16;
-/// Waiting for company pays only where requests come at once anyway; then they have queued while the batch before ran.
-const BATCH_WINDOW: Duration = Duration::ZERO;
-/// A few hundred bytes each.
-const CACHE_ENTRIES: usize = 8192;
-
 /// Loads bundles, and keeps the last.
 #[derive(Debug)]
 pub(super) struct Models {
     options: EngineOptions,
     loaded: Option<Loaded>,
+    given: Option<Arc<Engine>>,
 }
 
 #[derive(Debug)]
@@ -52,15 +44,13 @@ fn path(model: &snapshot::Model) -> PathBuf {
 
 impl Models {
     pub(super) fn new(config: &Config) -> Self {
-        let options = EngineOptions {
-            onnxruntime: config.onnxruntime.clone(),
-            threads: config.score_threads,
-            max_waiting: MAX_WAITING,
-            max_batch: MAX_BATCH,
-            batch_window: BATCH_WINDOW,
-            cache_entries: CACHE_ENTRIES,
-        };
-        Self { options, loaded: None }
+        let options = EngineOptions { onnxruntime: config.onnxruntime.clone(), threads: config.score_threads, ..EngineOptions::default() };
+        Self { options, loaded: None, given: None }
+    }
+
+    /// From now on this engine scores, whatever bundle a snapshot names.
+    pub(super) fn give(&mut self, engine: Arc<Engine>) {
+        self.given = Some(engine);
     }
 
     /// The table's model, bound to its experts.
@@ -74,6 +64,9 @@ impl Models {
     }
 
     fn engine(&mut self, model: &snapshot::Model) -> Result<Arc<Engine>, Problem> {
+        if let Some(engine) = &self.given {
+            return Ok(engine.clone());
+        }
         // Looked at before reading: a change in between is seen at the next look.
         let seen: Vec<_> = files(model).iter().map(|file| fingerprint(file)).collect();
         if let Some(loaded) = self.loaded.as_ref().filter(|loaded| loaded.model == *model && loaded.seen == seen) {

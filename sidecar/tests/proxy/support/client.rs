@@ -59,6 +59,16 @@ impl Client {
         Self { pool: Pool::builder(TokioExecutor::new()).http2_only(true).build_http(), address }
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// None where the connection ends first.
+    pub async fn try_post(&self, path: &str, body: String) -> Option<u16> {
+        let request = Request::post(format!("http://{}{path}", self.address)).body(Full::new(Bytes::from(body))).unwrap();
+        self.pool.request(request).await.ok().map(|response| response.status().as_u16())
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, &[], Bytes::new()).await
     }

@@ -71,12 +71,8 @@ impl Expert {
 
     pub async fn start_at(address: SocketAddr, script: impl Fn(usize, &Seen) -> Vec<Step> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
-        let expert = Self {
-            address: listener.local_addr().unwrap(),
-            seen: Arc::default(),
-            connections: Arc::default(),
-            hangups: Arc::default(),
-        };
+        let expert =
+            Self { address: listener.local_addr().unwrap(), seen: Arc::default(), connections: Arc::default(), hangups: Arc::default() };
         let (me, script): (_, Arc<Script>) = (expert.clone(), Arc::new(script));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -239,7 +235,8 @@ pub fn events(words: &[&str], tokens: Option<(u64, u64, u64)>) -> Vec<Step> {
         steps.push(chunk(format!("data: {event}\n\n")));
     }
     if let Some(usage) = tokens {
-        let event = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [], "usage": usage_json(usage)});
+        let event =
+            json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [], "usage": usage_json(usage)});
         steps.push(chunk(format!("data: {event}\n\n")));
     }
     steps

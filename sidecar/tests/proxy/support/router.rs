@@ -57,27 +57,38 @@ impl Router {
         Self::start_in(folder, flags).await
     }
 
+    /// With a model that answers by a function of the text.
+    pub async fn start_scored(
+        snapshot: Value,
+        experts: &[&str],
+        scores: impl Fn(&str) -> Result<Vec<f32>, String> + Send + Sync + 'static,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("snapshot.json"), snapshot.to_string()).unwrap();
+        Self::begin(folder, "", Some(model::Engine::fixed(experts, scores).unwrap())).await
+    }
+
     pub async fn start_in(folder: tempfile::TempDir, flags: &str) -> Self {
+        Self::begin(folder, flags, None).await
+    }
+
+    async fn begin(folder: tempfile::TempDir, flags: &str, engine: Option<model::Engine>) -> Self {
         let flags = flags.replace("FOLDER", folder.path().to_str().unwrap());
         let common = "expert-router --listen 127.0.0.1:0 --admin 127.0.0.1:0 --drain-seconds 20 --snapshot";
         let file = folder.path().join("snapshot.json").to_str().unwrap().to_owned();
         let words = common.split(' ').map(str::to_owned).chain([file]).chain(flags.split_whitespace().map(str::to_owned));
         let config = Config::from(Flags::try_parse_from(words).unwrap());
-        let server = sidecar::start(config).unwrap_or_else(|error| panic!("{error}"));
+        let mut builder = sidecar::build::Builder::new(config.clone(), Arc::default());
+        if let Some(engine) = engine {
+            builder = builder.with_engine(Arc::new(engine));
+        }
+        let server = sidecar::start_with(config, builder).unwrap_or_else(|error| panic!("{error}"));
         let (listen, admin, shared) = (server.listen, server.admin, server.shared().clone());
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(server.run(async {
             let _ = stopped.await;
         }));
-        Self {
-            client: Client::new(listen),
-            admin: Client::new(admin),
-            listen,
-            folder,
-            shared,
-            stop: Some(stop),
-            running: Some(running),
-        }
+        Self { client: Client::new(listen), admin: Client::new(admin), listen, folder, shared, stop: Some(stop), running: Some(running) }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -92,7 +103,9 @@ impl Router {
     }
 
     pub async fn chat(&self, model: &str) -> Answer {
-        self.client.post("/v1/chat/completions", &json!({"model": model, "messages": [{"role": "user", "content": "Say something."}]})).await
+        self.client
+            .post("/v1/chat/completions", &json!({"model": model, "messages": [{"role": "user", "content": "Say something."}]}))
+            .await
     }
 
     /// The value of a series as `/metrics` shows it; 0 where it is not there.

@@ -1,0 +1,14 @@
+//! The proxy whole: in process, and as the binary, before experts that do as they are told.
+
+mod support;
+
+mod forwarding;
+mod health;
+mod limits;
+mod metering;
+mod process;
+mod reload;
+mod routing;
+mod sessions;
+mod streaming;
+mod transport;
