@@ -65,9 +65,10 @@ pub fn to_expert(client: &HeaderMap, authorization: Option<&HeaderValue>, reques
     let mut headers = HeaderMap::with_capacity(client.len() + 4);
     let connection = client.contains_key(header::CONNECTION);
     for (name, value) in client {
-        if !is_hop_by_hop(name) && !is_kept_back(name) && !(connection && listed(client, name)) {
-            headers.append(name, value.clone());
+        if is_hop_by_hop(name) || is_kept_back(name) || (connection && listed(client, name)) {
+            continue;
         }
+        headers.append(name, value.clone());
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // Compressed answers could not be metered.

@@ -91,9 +91,7 @@ fn models(mut meter: Box<Meter>, request: &Request<Incoming>) -> Response<Outgoi
 fn names(state: &State) -> Vec<&str> {
     let router = state.table.snapshot().router.as_str();
     let experts = state.table.experts().iter().map(|expert| expert.name.as_str());
-    let own = [routing::AUTO, router]
-        .into_iter()
-        .filter(|name| *name == routing::AUTO || *name != routing::AUTO && state.table.expert(name).is_none());
+    let own = [routing::AUTO, router].into_iter().filter(|name| *name == routing::AUTO || state.table.expert(name).is_none());
     let mut names: Vec<_> = own.chain(experts).collect();
     names.dedup();
     names

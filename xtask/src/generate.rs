@@ -63,6 +63,7 @@ fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
         kind(&mut reference, &json);
     }
     files.push(("docs/reference.md".into(), reference));
+    files.push(("docs/metrics.md".into(), sidecar::metrics::markdown()));
     Ok(files)
 }
 

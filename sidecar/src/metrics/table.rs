@@ -162,9 +162,10 @@ pub const METRICS: &[Metric] = &[
 #[must_use]
 pub fn markdown() -> String {
     let mut text = String::from(
-        "# Metrics\n\n\
+        "<!-- Made by `make generate` from sidecar/src/metrics/table.rs. -->\n\
+         # Metrics\n\n\
          What `expert-router` shows on `/metrics` of its admin port. Labels come from closed sets: names of experts, budgets and client\n\
-         keys, and the words of the code. Made from `sidecar/src/metrics/table.rs` by `cargo run -p xtask -- generate`; do not edit.\n\n\
+         keys, and the words of the code.\n\n\
          | name | kind | labels | meaning |\n|---|---|---|---|\n",
     );
     for metric in METRICS {

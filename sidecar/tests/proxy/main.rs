@@ -1,5 +1,7 @@
 //! The proxy whole: in process, and as the binary, before experts that do as they are told.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may stop where it is")]
+
 mod support;
 
 mod forwarding;
