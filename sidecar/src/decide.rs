@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use routing::{Decision, ExpertState, Refusal, Request, ScoreFailure, Scores, budget::Verdict, choose, needs_scores, snapshot::Capability};
+use tracing::Instrument;
 use wire::{Endpoint, ErrorBody, Inbound, Kind, Prompt};
 
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     failure::{Failure, Outcome},
     score::{self, Scored},
     shared::Shared,
-    state::State,
+    state::{State, lock},
 };
 
 /// A decision, what it was made from and how long it took.
@@ -87,7 +88,7 @@ pub async fn decide(
     };
     let states = expert_states(shared, state);
     let scored = if scoring == Scoring::Always || needs_scores(&state.table, &request, &states) {
-        Some(score::score(state, &prompt, &shared.metrics).await)
+        Some(score::score(state, &prompt, &shared.metrics).instrument(tracing::debug_span!("score")).await)
     } else {
         None
     };
@@ -95,7 +96,7 @@ pub async fn decide(
     let states = if scored.is_some() { expert_states(shared, state) } else { states };
     let choosing = Instant::now();
     let scores = scored.as_ref().map_or(Err(ScoreFailure::NoModel), |scored| scored.scores.as_ref().map_err(|failure| *failure));
-    let decision = choose(&state.table, &request, &states, scores).map_err(|refusal| refused(shared, refusal))?;
+    let decision = choose(&state.table, &request, &states, scores).map_err(|refusal| refused(shared, state, refusal))?;
     let timing = timing(shared, scored.as_ref(), begun, choosing);
     let scores = scored.map(|scored| scored.scores);
     Ok(Choice { decision, scores, conversation, prompt_tokens: request.prompt_tokens, timing })
@@ -109,9 +110,16 @@ fn timing(shared: &Shared, scored: Option<&Scored>, begun: Instant, choosing: In
     Timing { tokenize: of(|s| s.tokenize), queue: of(|s| s.queue), encode: of(|s| s.encode), choose, total }
 }
 
-fn refused(shared: &Shared, refusal: Refusal) -> Failure {
+fn refused(shared: &Shared, state: &State, refusal: Refusal) -> Failure {
     shared.metrics.refusals.with_label_values(&[refusal.as_str()]).inc();
-    Failure::refused(refusal)
+    let failure = Failure::refused(refusal);
+    if refusal != Refusal::Unhealthy {
+        return failure;
+    }
+    let now = shared.now();
+    let ejected = state.experts.iter().map(|expert| lock(&expert.live.ejection).ejected_for(now)).filter(|left| !left.is_zero());
+    let soonest = ejected.min().unwrap_or_default();
+    failure.with_retry_after(soonest.as_secs() + 1)
 }
 
 /// `auto`, the router's name and no model at all route; an expert's name pins.

@@ -118,7 +118,10 @@ pub async fn forward(call: Call<'_>, decision: &Decision, attempts: &mut u32) ->
         (Some(answer), _) => Ok(answer),
         (None, Some(failure)) => Err(failure),
         // Others took the last places between the choice and now.
-        (None, None) => Err(Failure::refused(Refusal::Saturated)),
+        (None, None) => {
+            call.shared.metrics.refusals.with_label_values(&[Refusal::Saturated.as_str()]).inc();
+            Err(Failure::refused(Refusal::Saturated))
+        }
     }
 }
 

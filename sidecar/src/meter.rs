@@ -1,13 +1,14 @@
 //! Phase *meter*: the one step every request ends in, however it ended.
 //!
-//! A [`Meter`] is made with the request and goes along with it into the body of the answer. Its end is its `Drop`: after the last byte,
+//! A [`Meter`] is made with the request and goes along with it into the body of the answer. Its end is its `Drop`: soon after the last byte,
 //! after an error, and also where the client hung up and everything of the request was dropped. In: what the phases noted. Out:
 //! counters, money, one log line. Deliberately absent: prompt text, and any word of the client's but the id it gave.
 
+mod later;
 mod money;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -15,6 +16,7 @@ use http::HeaderValue;
 use routing::{Reason, health};
 use wire::{Usage, sse::Piece};
 
+pub use later::Later;
 pub use money::Money;
 
 use crate::{
@@ -73,6 +75,7 @@ impl Meter {
     /// Begins with the request. Until something else is known, a request that ends was given up by its client.
     #[must_use]
     pub fn new(shared: Arc<Shared>, state: Arc<State>, endpoint: EndpointLabel, request_id: HeaderValue) -> Box<Self> {
+        shared.open_requests.fetch_add(1, Ordering::AcqRel);
         Box::new(Self {
             shared,
             state,
@@ -192,6 +195,7 @@ impl Meter {
     }
 
     fn settle(&mut self) {
+        let _span = tracing::debug_span!("meter").entered();
         let seconds = self.started.elapsed().as_secs_f64();
         self.shared.metrics.request_ended(self.endpoint, self.outcome, self.status, seconds);
         let answered = self.served.as_ref().is_some_and(|served| served.answered);
@@ -261,6 +265,7 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         self.settle();
+        self.shared.open_requests.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -3,7 +3,7 @@
 //! The phases stand here in their order, and each is a file of that name. Everything learnt goes into the [`Meter`]; an early return
 //! drops it, and so every way out is metered.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
@@ -18,7 +18,7 @@ use crate::{
     forward::{self, Answer, AnswerBody, Call},
     headers,
     keys::Client,
-    meter::{Meter, milliseconds},
+    meter::{Later, Meter, milliseconds},
     metrics::{EndpointLabel, Operation},
     read,
     shared::Shared,
@@ -39,7 +39,7 @@ async fn serve(meter: &mut Meter, endpoint: Endpoint, request: Request<Incoming>
     let (head, body) = request.into_parts();
     let client = admit(meter, &head.headers)?;
     let controls = Controls::parse(&head.headers, state.session_header.as_ref())?;
-    let body = read::body(body, shared.limits).instrument(tracing::debug_span!("read")).await?;
+    let body = read::body(body, &head.headers, shared.limits).instrument(tracing::debug_span!("read")).await?;
     let inbound = tracing::debug_span!("parse").in_scope(|| Inbound::parse(endpoint, body)).map_err(Failure::of_wire)?;
     meter.stream = inbound.stream();
     let name = client.as_ref().map(|client| &*client.name);
@@ -98,7 +98,7 @@ fn respond(mut meter: Box<Meter>, answer: Answer, choice: &Choice, inbound: &Inb
                 headers.insert(headers::COST, headers::number(cost));
             }
             meter.outcome(if parts.status.is_success() { Outcome::Ok } else { Outcome::UpstreamStatus });
-            Outgoing::Whole { bytes, meter: Some(meter) }
+            Outgoing::Whole { bytes, meter: Some(Later::new(meter)) }
         }
         AnswerBody::Events(upstream) => {
             let filter = Filter::new(inbound.endpoint(), hides_usage(inbound));
@@ -146,16 +146,17 @@ pub fn refuse(mut meter: Box<Meter>, failure: &Failure) -> Response<Outgoing> {
     meter.ended(failure.outcome, failure.status().as_u16());
     let mut response = failure.response();
     identify(response.headers_mut(), &meter.request_id);
-    response.map(|bytes| Outgoing::Whole { bytes, meter: Some(meter) })
+    response.map(|bytes| Outgoing::Whole { bytes, meter: Some(Later::new(meter)) })
 }
 
 /// A small answer of our own making.
 #[must_use]
 pub fn reply(mut meter: Box<Meter>, json: bytes::Bytes) -> Response<Outgoing> {
     meter.ended(Outcome::Ok, 200);
-    let mut response = Response::new(Outgoing::Whole { bytes: json, meter: None });
+    let request_id = meter.request_id.clone();
+    let mut response = Response::new(Outgoing::Whole { bytes: json, meter: Some(Later::new(meter)) });
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    identify(response.headers_mut(), &meter.request_id);
+    identify(response.headers_mut(), &request_id);
     response
 }
 
@@ -179,10 +180,4 @@ pub fn no_such_path(allowed: Option<&'static str>) -> Failure {
             Failure { outcome: Outcome::MethodNotAllowed, ..Failure::of_wire(body) }
         }
     }
-}
-
-/// Time since a moment, for those who measure phases of their own.
-#[must_use]
-pub fn since(begun: Instant) -> f64 {
-    milliseconds(begun.elapsed())
 }

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -34,10 +35,12 @@ pub struct Limits {
 ///
 /// # Errors
 /// 413 or 408; [`Outcome::ClientGone`] where the client broke off.
-pub async fn body(mut incoming: Incoming, limits: Limits) -> Result<Bytes, Failure> {
+pub async fn body(mut incoming: Incoming, headers: &HeaderMap, limits: Limits) -> Result<Bytes, Failure> {
     let claimed = incoming.size_hint();
     if claimed.lower() > limits.bytes as u64 {
-        return Err(too_large(&mut incoming, limits).await);
+        // A client that waits for `100 Continue` writes nothing before it has the answer.
+        let waits = headers.contains_key(header::EXPECT);
+        return Err(if waits { over_the_cap(limits) } else { too_large(&mut incoming, limits).await });
     }
     let until = Instant::now() + limits.idle * PAUSES_IN_ALL;
     let Some(first) = piece(&mut incoming, limits, until).await? else { return Ok(Bytes::new()) };
@@ -94,6 +97,10 @@ async fn too_large(incoming: &mut Incoming, limits: Limits) -> Failure {
     };
     // Over the time or not: the answer is the same.
     let _ = tokio::time::timeout(LINGER, discard).await;
+    over_the_cap(limits)
+}
+
+fn over_the_cap(limits: Limits) -> Failure {
     let message = format!("the request's body is larger than {} bytes", limits.bytes);
     Failure::new(Outcome::TooLarge, Kind::PayloadTooLarge, message).closing()
 }

@@ -110,7 +110,7 @@ async fn routed(meter: &mut Meter, request: Request<Incoming>) -> Result<Bytes, 
     let (head, body) = request.into_parts();
     let client = admit(meter, &head.headers)?;
     let controls = Controls::parse(&head.headers, state.session_header.as_ref())?;
-    let body = read::body(body, shared.limits).await?;
+    let body = read::body(body, &head.headers, shared.limits).await?;
     let inbound = Inbound::parse(endpoint_of(&body), body).map_err(Failure::of_wire)?;
     let name = client.as_ref().map(|client| &*client.name);
     let choice = decide::decide(&shared, &state, &inbound, &controls, name, Scoring::Always).await?;

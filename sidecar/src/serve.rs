@@ -151,6 +151,9 @@ impl Server {
         } else {
             tracing::warn!(connections = shared.metrics.connections.get(), "the grace ended first: connections are cut");
         }
+        if drained {
+            shared.all_metered().await;
+        }
         admin.abort();
         // Joins the thread, which writes the state file once more.
         let _ = tokio::task::spawn_blocking(move || drop(watcher)).await;

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -40,6 +40,8 @@ pub struct Shared {
     pub retries: Mutex<RetryBudget>,
     /// The end has begun: not ready any more.
     pub draining: AtomicBool,
+    /// Requests whose metering is still to come.
+    pub open_requests: AtomicUsize,
     /// The last change that could not be used, until one can.
     pub last_error: Mutex<Option<LastError>>,
     /// Where `now` counts from.
@@ -73,6 +75,7 @@ impl Shared {
             metrics,
             limits,
             draining: AtomicBool::new(false),
+            open_requests: AtomicUsize::new(0),
             last_error: Mutex::new(None),
             epoch,
             state: ArcSwap::from_pointee(state),
@@ -93,6 +96,17 @@ impl Shared {
         lock(&self.retries).set_percent(snapshot.policy.retry_budget_percent);
         self.sessions.rebind(&old.table, &state);
         self.state.store(Arc::new(state));
+    }
+
+    /// Waits until every request is metered; at the end of the process, when no more can come. Requests that were cut off are too, so
+    /// this is a matter of moments.
+    pub async fn all_metered(&self) {
+        for _ in 0..200 {
+            if self.open_requests.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Whether the end has begun.

@@ -17,7 +17,11 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 use wire::{Endpoint, ErrorBody, Kind, sse::Filter};
 
-use crate::{failure::Outcome, meter::Meter, metrics::CutCause};
+use crate::{
+    failure::Outcome,
+    meter::{Later, Meter},
+    metrics::CutCause,
+};
 
 /// Ends a response that cannot be ended properly: the server breaks the connection or resets the stream.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +36,7 @@ pub enum Outgoing {
         /// Not yet handed on.
         bytes: Bytes,
         /// Dropped once the body was.
-        meter: Option<Box<Meter>>,
+        meter: Option<Later>,
     },
     /// Still coming.
     Relay(Box<Relay>),
@@ -91,7 +95,7 @@ pub struct Passage {
 #[derive(Debug)]
 pub struct Relay {
     passage: Passage,
-    meter: Box<Meter>,
+    meter: Later,
     /// Of the last piece. The timer is not moved for each piece but, when it fires, set to what is left: pieces come often.
     last: Instant,
     timer: Pin<Box<Sleep>>,
@@ -115,6 +119,7 @@ impl Relay {
         meter.passed(if passage.events.is_none() { passage.prefix.len() } else { 0 });
         let last = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until(passage.until.min(last + passage.idle).into()));
+        let meter = Later::new(meter);
         Self { passage, meter, last, timer, phase: Phase::Running, done_seen: false }
     }
 
@@ -158,16 +163,16 @@ impl Relay {
     /// A piece: noted, and what of it the client gets.
     fn pass(&mut self, bytes: Bytes) -> Bytes {
         let Some((_, filter)) = &mut self.passage.events else {
-            self.meter.passed(bytes.len());
+            self.meter.note(|meter| meter.passed(bytes.len()));
             return bytes;
         };
         let piece = filter.push(bytes);
         if piece.seen.done {
             // A client may go as soon as it has seen this; the answer was whole.
             self.done_seen = true;
-            self.meter.outcome(Outcome::Ok);
+            self.meter.note(|meter| meter.outcome(Outcome::Ok));
         }
-        self.meter.piece(&piece);
+        self.meter.note(|meter| meter.piece(&piece));
         piece.out
     }
 
@@ -179,27 +184,27 @@ impl Relay {
                 tracing::debug!("a body ended with its connection");
             }
             self.phase = Phase::Ended;
-            self.meter.outcome(Outcome::Ok);
+            self.meter.note(|meter| meter.outcome(Outcome::Ok));
             return Bytes::new();
         };
         let piece = filter.finish();
         self.done_seen |= piece.seen.done;
-        self.meter.piece(&piece);
+        self.meter.note(|meter| meter.piece(&piece));
         if !self.done_seen && self.passage.close_delimited {
             return self.break_off(CutCause::Upstream);
         }
         self.phase = Phase::Ended;
-        self.meter.outcome(Outcome::Ok);
+        self.meter.note(|meter| meter.outcome(Outcome::Ok));
         if !self.done_seen {
             // Some servers never send a closing event, so this alone is no error to the client.
-            self.meter.broke_off(CutCause::Unfinished);
-            self.meter.outcome(Outcome::Ok);
+            self.meter.note(|meter| meter.broke_off(CutCause::Unfinished));
+            self.meter.note(|meter| meter.outcome(Outcome::Ok));
         }
         piece.out
     }
 
     fn break_off(&mut self, cause: CutCause) -> Bytes {
-        self.meter.broke_off(cause);
+        self.meter.note(|meter| meter.broke_off(cause));
         self.phase = Phase::Breaking;
         let Some((endpoint, _)) = &self.passage.events else { return Bytes::new() };
         let (kind, message) = match cause {

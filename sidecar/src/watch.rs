@@ -5,6 +5,7 @@
 //! old one stays in force, and the reason is logged once, counted, and shown on `/snapshot` until something better comes.
 
 use std::{
+    collections::BTreeMap,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
@@ -55,8 +56,10 @@ pub fn fingerprint(path: &Path) -> Option<Fingerprint> {
     })
 }
 
-fn fingerprints(files: &[PathBuf]) -> Vec<Option<Fingerprint>> {
-    files.iter().map(|file| fingerprint(file)).collect()
+type Fingerprints = BTreeMap<PathBuf, Option<Fingerprint>>;
+
+fn fingerprints(files: &[PathBuf]) -> Fingerprints {
+    files.iter().map(|file| (file.clone(), fingerprint(file))).collect()
 }
 
 /// The server's certificate, and where it comes from.
@@ -116,7 +119,7 @@ fn tls_fingerprints(tls: &ServerTls) -> [Option<Fingerprint>; 2] {
 }
 
 struct Seen {
-    files: Vec<Option<Fingerprint>>,
+    files: Fingerprints,
     tls: Option<[Option<Fingerprint>; 2]>,
     config: Reporter,
     certificate: Reporter,
@@ -154,8 +157,10 @@ impl Seen {
         let changed = files != self.files;
         let before = self.shared.state.load_full();
         let built = self.builder.build(Some(&before));
-        // The builder may know of other files now; and those looked at before it read are the ones it saw.
-        self.files = if changed { fingerprints_kept(self.builder.files(), &files) } else { fingerprints(self.builder.files()) };
+        // The builder may know of other files now. Those it knew before count as they were before it read them, so that a change
+        // meanwhile is found at the next look.
+        let look = |file: &PathBuf| (file.clone(), files.get(file).copied().unwrap_or_else(|| fingerprint(file)));
+        self.files = self.builder.files().iter().map(look).collect();
         match built {
             Ok((state, None)) => {
                 self.config.clear(&self.shared);
@@ -202,13 +207,6 @@ impl Seen {
             Err(error) => self.certificate.report(&self.shared, Problem::new("tls", error)),
         }
     }
-}
-
-/// After a build the list of files may be another. What was looked at before the build is kept as it was seen then, so that a change
-/// during the build is found at the next look.
-fn fingerprints_kept(files: &[PathBuf], before: &[Option<Fingerprint>]) -> Vec<Option<Fingerprint>> {
-    let now = fingerprints(files);
-    if now.len() == before.len() { before.to_vec() } else { now }
 }
 
 /// Says what is wrong once, and only if it still is at a second look: files are often seen half-written.

@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::support::{Expert, Router, chat, expert_json, snapshot};
+use super::support::{Expert, Router, Step, chat, chunk, events, expert_json, snapshot};
 
 async fn one(flags: &str) -> (Expert, Router) {
     let expert = Expert::always(chat("ok", None)).await;
@@ -133,4 +133,18 @@ async fn absurd_heads_are_refused_and_the_router_lives_on() {
     }
     assert_eq!(expert.count(), 0);
     assert_eq!(router.chat("one").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_nothing_does_not_hold_its_expert_for_ever() {
+    let flood: Vec<Step> = std::iter::repeat_with(|| chunk(format!("data: {}\n\n", "x".repeat(1 << 20)))).take(64).collect();
+    let expert = Expert::always([events(&["begun"], None), flood, vec![Step::Hang]].concat()).await;
+    let content = snapshot(&[expert_json("one", &expert.url(), json!({}))], json!({}));
+    let router = Router::start_with(|_| content, "--idle-seconds 1").await;
+    let body = json!({"model": "one", "stream": true, "messages": [{"role": "user", "content": "?"}]}).to_string();
+    let mut stream = TcpStream::connect(router.listen).await.unwrap();
+    let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(head.as_bytes()).await.unwrap();
+    router.counts(r#"expert_router_requests_total{endpoint="chat_completions",outcome="client_gone",status="2xx"}"#, 1.0).await;
+    router.counts(r#"expert_router_in_flight{expert="one"}"#, 0.0).await;
 }

@@ -240,3 +240,18 @@ spec:
     let (code, _, error) = run(&["--manifest", path.to_str().unwrap(), "--check"]);
     assert!(code == Some(2) && error.contains("inputPerMillion"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn during_the_delay_it_is_unready_and_still_answers_new_clients() {
+    let expert = Expert::always(chat("ok", None)).await;
+    let folder = folder(&snapshot(&[expert_json("one", &expert.url(), json!({}))], json!({})));
+    let mut process = Process::start(folder.path(), &["--drain-delay-seconds", "600"]);
+    assert_eq!(process.admin.get("/readyz").await.status, 200);
+    process.signal("TERM");
+    eventually("unready", || async { process.admin.get("/readyz").await.status == 503 }).await;
+    assert_eq!(process.admin.get("/healthz").await.status, 200);
+    let body = json!({"model": "one", "messages": [{"role": "user", "content": "?"}]});
+    assert_eq!(Client::new(process.client.address()).post("/v1/chat/completions", &body).await.status, 200);
+    process.signal("TERM");
+    assert_eq!(process.ended().await.code(), Some(143));
+}

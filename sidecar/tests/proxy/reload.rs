@@ -141,3 +141,40 @@ async fn a_broken_bundle_at_the_start_is_served_by_the_failure_mode_and_tried_ag
     assert!(!refused.header("retry-after").is_empty());
     assert_eq!(router.chat("one").await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_is_lost_while_configurations_come_and_go() {
+    let (one, two) = (Expert::always(chat("one", Some((1, 0, 1)))).await, Expert::always(chat("two", Some((1, 0, 1)))).await);
+    let content = |number: usize| {
+        let expert = if number.is_multiple_of(2) { &one } else { &two };
+        snapshot(&[expert_json("only", &expert.url(), json!({}))], json!({"revision": format!("r{number}")}))
+    };
+    let router = Arc::new(Router::start(content(0)).await);
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let (router, stop) = (router.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut answered = 0;
+                while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                    let answer = router.chat("only").await;
+                    assert_eq!(answer.status, 200, "{}", answer.text());
+                    answered += 1;
+                }
+                answered
+            })
+        })
+        .collect();
+    for number in 1..6 {
+        router.replace("snapshot.json", content(number).to_string());
+        router.revision(&format!("r{number}")).await;
+    }
+    stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    let mut answered = 0;
+    for caller in callers {
+        answered += caller.await.unwrap();
+    }
+    assert_eq!(one.count() + two.count(), answered);
+    assert!(one.count() > 0 && two.count() > 0);
+    router.counts(r#"expert_router_requests_total{endpoint="chat_completions",outcome="ok",status="2xx"}"#, answered as f64).await;
+}

@@ -114,8 +114,8 @@ async fn an_expert_that_dies_in_the_middle_ends_the_stream_as_an_error() {
     let begun = |end: Step| [events(&["begun"], None), vec![end]].concat();
     breaks_off(begun(Step::Close), json!({}), "upstream").await;
     breaks_off(begun(Step::Reset), json!({}), "upstream").await;
-    breaks_off(begun(Step::Hang), json!({"idleMilliseconds": 150}), "idle").await;
-    breaks_off(begun(Step::Hang), json!({"totalMilliseconds": 300}), "total").await;
+    breaks_off(begun(Step::Hang), json!({"idleMilliseconds": 1000}), "idle").await;
+    breaks_off(begun(Step::Hang), json!({"totalMilliseconds": 2000}), "total").await;
     // No length, no chunks: the connection's end says nothing, only `[DONE]` would.
     let event = r#"data: {"choices":[{"index":0,"delta":{"content":"begun"}}]}"#;
     let unframed = format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n{event}\n\n");
