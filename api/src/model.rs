@@ -1,5 +1,7 @@
 //! `RouterModel`: queries and experts in, a trained and proven router out.
 
+#![expect(clippy::duplicated_attributes, reason = "each printer column has a name and a type of its own")]
+
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use kube::CustomResource;
 use routing::snapshot::Objective;

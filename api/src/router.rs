@@ -1,5 +1,7 @@
 //! `ExpertRouter`: the experts, the model that chooses among them, and the rules of the choice.
 
+#![expect(clippy::duplicated_attributes, reason = "each printer column has a name and a type of its own")]
+
 mod expert;
 mod policy;
 mod workload;

@@ -24,7 +24,7 @@ const EXAMPLES: &str = "Examples:
 
 /// Sends each OpenAI-style request to the expert that answers it best for the money.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "expert-router", version, about, after_help = EXAMPLES)]
+#[command(name = "expert-router", version, after_help = EXAMPLES)]
 #[command(group(ArgGroup::new("source").required(true).args(["manifest", "snapshot"])))]
 pub struct Flags {
     /// `ExpertRouter` YAML to route by (and any `RouterModel` in the same file). Watched.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use routing::{Decision, Refusal, health};
+use routing::{Decision, Refusal, health, table::ExpertIndex};
 use wire::{Inbound, Kind, Outbound};
 
 use crate::{
@@ -73,6 +73,15 @@ pub enum AnswerBody {
     Large(Bytes, Incoming),
 }
 
+/// What was tried of a request. Noted as it happens, so that it is known also where the client goes before the end.
+#[derive(Debug, Default)]
+pub struct Attempts {
+    /// Requests sent to experts.
+    pub sent: u32,
+    /// Those that came to nothing, in order.
+    pub failed: Vec<(ExpertIndex, AttemptResult)>,
+}
+
 /// An attempt that came to nothing.
 struct Failed {
     result: AttemptResult,
@@ -81,19 +90,18 @@ struct Failed {
     failure: Failure,
 }
 
-/// Sends the request to the decision's expert, then to its fallbacks. Counts attempts as they are made, also where the client goes
-/// before the end.
+/// Sends the request to the decision's expert, then to its fallbacks.
 ///
 /// # Errors
 /// What the client is told where no expert answered: the last error an expert put into words is an answer, not an error.
-pub async fn forward(call: Call<'_>, decision: &Decision, attempts: &mut u32) -> Result<Answer, Failure> {
+pub async fn forward(call: Call<'_>, decision: &Decision, attempts: &mut Attempts) -> Result<Answer, Failure> {
     lock(&call.shared.retries).deposit();
     let mut experts = std::iter::once(decision.expert).chain(decision.fallbacks.iter().copied()).peekable();
     let mut kept = None;
     let mut failure = None;
     while let Some(index) = experts.next() {
         let Some(permit) = call.state.experts[index].enter(call.shared.now()) else { continue };
-        *attempts += 1;
+        attempts.sent += 1;
         let sent = Instant::now();
         let expert = permit.expert().clone();
         let (permit, failed) = match attempt(call, permit, sent).await {
@@ -101,6 +109,7 @@ pub async fn forward(call: Call<'_>, decision: &Decision, attempts: &mut u32) ->
             Err(failed) => failed,
         };
         expert.metrics.attempted(failed.result);
+        attempts.failed.push((index, failed.result));
         if let Some((parts, bytes)) = failed.kept {
             kept = Some(Answer { parts, body: AnswerBody::Whole(bytes), permit, sent });
         }

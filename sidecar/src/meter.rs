@@ -22,7 +22,8 @@ pub use money::Money;
 use crate::{
     decide::{Choice, Timing},
     failure::Outcome,
-    metrics::{EndpointLabel, Operation, add_cost},
+    forward::Attempts,
+    metrics::{AttemptResult, EndpointLabel, Operation, add_cost},
     shared::Shared,
     state::{Permit, State},
 };
@@ -40,8 +41,8 @@ pub struct Meter {
     pub client: Option<Arc<str>>,
     /// The client asked for a stream.
     pub stream: bool,
-    /// Requests sent to experts.
-    pub attempts: u32,
+    /// What was tried.
+    pub attempts: Attempts,
     decided: Option<Decided>,
     served: Option<Box<Served>>,
     outcome: Outcome,
@@ -84,7 +85,7 @@ impl Meter {
             request_id,
             client: None,
             stream: false,
-            attempts: 0,
+            attempts: Attempts::default(),
             decided: None,
             served: None,
             outcome: Outcome::ClientGone,
@@ -227,6 +228,13 @@ impl Meter {
         }
     }
 
+    /// `expert:result` of each attempt that came to nothing.
+    fn failed(&self) -> Option<String> {
+        let one = |(index, result): &(usize, AttemptResult)| format!("{}:{}", self.state.experts[*index].name, result.as_str());
+        let failed = &self.attempts.failed;
+        (!failed.is_empty()).then(|| failed.iter().map(one).collect::<Vec<_>>().join(","))
+    }
+
     /// One line a request. Built only where somebody listens.
     fn log(&self, seconds: f64, money: Option<&Money>) {
         if !tracing::enabled!(target: "expert_router::request", tracing::Level::INFO) {
@@ -247,7 +255,8 @@ impl Meter {
             chosen = decided.map(|decided| name(decided.expert)),
             reason = decided.map(|decided| decided.reason.as_str()),
             stream = self.stream,
-            attempts = self.attempts,
+            attempts = self.attempts.sent,
+            failed = self.failed(),
             input_tokens = usage.map(|usage| usage.prompt_tokens),
             cached_tokens = usage.map(|usage| usage.cached_tokens),
             output_tokens = usage.map(|usage| usage.completion_tokens),

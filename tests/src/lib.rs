@@ -3,7 +3,6 @@
 //!
 //! Deliberately absent: anything that stands in for a real part. Tests with scripted experts are `sidecar`'s own.
 
-mod binary;
 mod http;
 mod llama;
 mod process;

@@ -42,7 +42,7 @@ impl Llama {
             command.arg("--chat-template").arg(crate::workspace().join("tests/python/chat_template.jinja"));
         }
         let process = Process::start(&format!("llama.cpp ({})", options.name), &mut command)?;
-        let url = process.line_after("READY ", START_PATIENCE)?;
+        let url = process.line_where("READY", START_PATIENCE, |line| line.strip_prefix("READY ").map(str::to_owned))?;
         Ok(Self { process, url })
     }
 

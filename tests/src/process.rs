@@ -43,20 +43,20 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, lines, log })
     }
 
-    /// Waits for a line that begins so, and returns what follows.
+    /// Waits for a line that `read` makes something of.
     ///
     /// # Errors
-    /// The process ended, or `patience` did.
-    pub fn line_after(&self, prefix: &str, patience: Duration) -> Result<String> {
+    /// The process ended, or `patience` did; with what it printed instead.
+    pub fn line_where<T>(&self, what: &str, patience: Duration, read: impl Fn(&str) -> Option<T>) -> Result<T> {
         let deadline = Instant::now() + patience;
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
-                    if let Some(rest) = line.strip_prefix(prefix) {
-                        return Ok(rest.trim().to_owned());
+                    if let Some(found) = read(&line) {
+                        return Ok(found);
                     }
                 }
-                Err(error) => bail!("{} never said `{prefix}` ({error}); it said:\n{}", self.name, self.log()),
+                Err(error) => bail!("{} never said `{what}` ({error}); it said:\n{}", self.name, self.log()),
             }
         }
     }

@@ -1,46 +1,44 @@
 //! The `expert-router` binary with a manifest.
 
-use std::{
-    fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::PathBuf,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Metrics, binary, client, process::Process};
+use crate::{Metrics, process::Process};
 
 /// Starting takes milliseconds; a machine busy with other tests takes longer.
-const START_PATIENCE: Duration = Duration::from_secs(30);
+const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running router.
 #[derive(Debug)]
 pub struct Router {
     process: Process,
-    listen: SocketAddr,
-    admin: SocketAddr,
+    listen: String,
+    admin: String,
     folder: TempDir,
 }
 
 impl Router {
-    /// Builds the binary if need be, starts it with this manifest and waits until it is ready.
+    /// Starts the binary on free ports with this manifest and waits until it serves.
     ///
     /// # Errors
-    /// It does not build, start, or take the manifest.
-    pub async fn start(manifest: &str) -> Result<Self> {
+    /// It does not start, or does not take the manifest.
+    pub fn start(binary: &str, manifest: &str) -> Result<Self> {
         let folder = tempfile::tempdir().context("making a folder")?;
         let file = folder.path().join("router.yaml");
         fs::write(&file, manifest).context("writing the manifest")?;
-        let [listen, admin] = free_addresses()?;
-        let mut command = Command::new(binary::expert_router()?);
-        command.arg("--manifest").arg(&file).args(["--listen", &listen.to_string(), "--admin", &admin.to_string()]);
+        let mut command = Command::new(binary);
+        command.arg("--manifest").arg(&file).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
         let process = Process::start("expert-router", &mut command)?;
-        let mut router = Self { process, listen, admin, folder };
-        router.wait().await?;
-        Ok(router)
+        let serves = process.line_where("serves", START_PATIENCE, |line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            let address = |name: &str| line[name].as_str().map(str::to_owned);
+            Some((address("listen")?, address("admin")?))
+        });
+        let (listen, admin) = serves?;
+        Ok(Self { process, listen, admin, folder })
     }
 
     /// What OpenAI's clients call `base_url`.
@@ -55,6 +53,12 @@ impl Router {
         self.folder.path().join("router.yaml")
     }
 
+    /// Its last log lines.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// What it counts.
     ///
     /// # Errors
@@ -62,29 +66,4 @@ impl Router {
     pub async fn metrics(&self) -> Result<Metrics> {
         Metrics::read(&format!("http://{}/metrics", self.admin)).await
     }
-
-    async fn wait(&mut self) -> Result<()> {
-        let client = client()?;
-        let deadline = Instant::now() + START_PATIENCE;
-        loop {
-            let ready = client.get(format!("http://{}/readyz", self.admin)).send().await;
-            if ready.is_ok_and(|response| response.status().is_success()) {
-                return Ok(());
-            }
-            if let Some(status) = self.process.ended()? {
-                bail!("expert-router ended ({status}):\n{}", self.process.log());
-            }
-            if Instant::now() > deadline {
-                bail!("expert-router is not ready after {START_PATIENCE:?}:\n{}", self.process.log());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-/// Two ports that were free just now. Both are held until both are known, or they could be the same one.
-fn free_addresses() -> Result<[SocketAddr; 2]> {
-    let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("finding a free port");
-    let (first, second) = (free()?, free()?);
-    Ok([first.local_addr()?, second.local_addr()?])
 }

@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tests::{Llama, LlamaOptions, Router, client, eventually};
 
+const EXPERT_ROUTER: &str = env!("CARGO_BIN_EXE_expert-router-under-test");
+
 /// Much more than anything here takes; nothing is measured by it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -29,7 +31,7 @@ fn expert(response: &reqwest::Response) -> &str {
 #[tokio::test]
 async fn a_server_killed_in_the_middle_ends_the_stream_as_an_error() -> Result<()> {
     let mut llama = Llama::start(options("only"))?;
-    let router = Router::start(&manifest(&[("only", &llama)])).await?;
+    let router = Router::start(EXPERT_ROUTER, &manifest(&[("only", &llama)]))?;
     let mut body = question(1900);
     body["stream"] = json!(true);
     body["ignore_eos"] = json!(true);
@@ -60,7 +62,7 @@ async fn a_server_killed_in_the_middle_ends_the_stream_as_an_error() -> Result<(
 async fn another_expert_answers_for_a_server_that_is_gone() -> Result<()> {
     let mut first = Llama::start(options("first"))?;
     let second = Llama::start(options("second"))?;
-    let router = Router::start(&manifest(&[("first", &first), ("second", &second)])).await?;
+    let router = Router::start(EXPERT_ROUTER, &manifest(&[("first", &first), ("second", &second)]))?;
     let before = ask(&router, &question(2)).await?;
     assert_eq!((before.status().as_u16(), expert(&before)), (200, "first"));
     // Its body is read, so that its connection lies in the pool when the server goes.

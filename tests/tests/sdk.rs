@@ -5,6 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use tests::{Llama, LlamaOptions, Router, run_python};
 
+const EXPERT_ROUTER: &str = env!("CARGO_BIN_EXE_expert-router-under-test");
+
 /// Some thirty short answers of a small model on one thread, on a machine that other tests keep busy.
 const PATIENCE: Duration = Duration::from_secs(400);
 
@@ -12,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(400);
 async fn sdk_works_unchanged_but_for_its_base_url() -> Result<()> {
     let chat = Llama::start(LlamaOptions { name: "smollm2", embeddings: false, slots: 2 })?;
     let embedder = Llama::start(LlamaOptions { name: "smollm2-vectors", embeddings: true, slots: 1 })?;
-    let router = Router::start(&manifest(&chat, &embedder)).await?;
+    let router = Router::start(EXPERT_ROUTER, &manifest(&chat, &embedder))?;
     run_python("sdk.py", &[("OPENAI_BASE_URL", &router.base_url())], PATIENCE)?;
 
     // What the SDK saw is also what was counted: every endpoint, and tokens of every expert.

@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tests::{Llama, LlamaOptions, Metrics, Router, client, eventually};
 
+const EXPERT_ROUTER: &str = env!("CARGO_BIN_EXE_expert-router-under-test");
+
 /// Much more than anything here takes; nothing is measured by it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -34,7 +36,7 @@ async fn tokens(router: &Router) -> Result<[f64; 3]> {
 #[tokio::test]
 async fn streamed_usage_is_counted_whether_the_client_sees_it_or_not() -> Result<()> {
     let llama = Llama::start(OPTIONS)?;
-    let router = Router::start(&manifest(&llama)).await?;
+    let router = Router::start(EXPERT_ROUTER, &manifest(&llama))?;
 
     // The client asks: it sees the usage, and the same is counted.
     let mut asking = question(8);
@@ -67,6 +69,11 @@ async fn streamed_usage_is_counted_whether_the_client_sees_it_or_not() -> Result
     let expected = (both[0] - both[1]) * 1.0 + both[1] * 0.5 + both[2] * 3.0;
     assert!((metrics.sum("expert_router_cost_usd_total", &[("expert", "local")]) * 1e6 - expected).abs() < 1e-3, "expected {expected}");
     assert_eq!(metrics.sum("gen_ai_server_time_to_first_token_seconds_count", &[]), 2.0);
+
+    // The log says which expert answered, and not a word of what was asked.
+    let log = router.log();
+    assert_eq!(log.matches("\"expert\":\"local\"").count(), 2, "{log}");
+    assert!(!log.contains("a story"), "{log}");
     Ok(())
 }
 
@@ -79,7 +86,7 @@ async fn counted(router: &Router, expected: [f64; 3]) -> Result<()> {
 #[tokio::test]
 async fn hanging_up_frees_the_server() -> Result<()> {
     let llama = Llama::start(OPTIONS)?;
-    let router = Router::start(&manifest(&llama)).await?;
+    let router = Router::start(EXPERT_ROUTER, &manifest(&llama))?;
     let mut body = question(1900);
     body["stream"] = json!(true);
     body["ignore_eos"] = json!(true);
@@ -108,7 +115,7 @@ async fn hanging_up_frees_the_server() -> Result<()> {
 #[tokio::test]
 async fn a_refusal_of_the_server_passes_as_it_is() -> Result<()> {
     let llama = Llama::start(OPTIONS)?;
-    let router = Router::start(&manifest(&llama)).await?;
+    let router = Router::start(EXPERT_ROUTER, &manifest(&llama))?;
     let long = json!({"model": "local", "messages": [{"role": "user", "content": "word ".repeat(3000)}], "max_tokens": 4});
     let answer = client()?.post(format!("{}/chat/completions", router.base_url())).json(&long).send().await?;
     assert_eq!(answer.status(), 400);

@@ -177,7 +177,6 @@ pub struct Gateway {
 
 /// How the gateway's Service is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[expect(clippy::enum_variant_names, reason = "Kubernetes calls them so")]
 pub enum ServiceType {
     /// From inside the cluster.
     ClusterIP,

@@ -184,6 +184,18 @@ async fn one_line_a_request_without_prompt_or_secret() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_line_says_who_failed_before_somebody_answered() {
+    let (ill, well) = (Expert::always(vec![Step::Close]).await, Expert::always(chat("ok", None)).await);
+    let experts = [expert_json("ill", &ill.url(), json!({})), expert_json("well", &well.url(), json!({}))];
+    let folder = folder(&snapshot(&experts, json!({"policy": {"fallbackExpert": "ill"}})));
+    let process = Process::start(folder.path(), &[]);
+    process.client.post("/v1/chat/completions", &json!({"messages": [{"role": "user", "content": "?"}]})).await;
+    eventually("the line", || async { process.logged("request").len() == 1 }).await;
+    let line = process.logged("request").remove(0);
+    assert_eq!((&line["chosen"], &line["expert"], &line["failed"]), (&json!("ill"), &json!("well"), &json!("ill:reset")), "{line}");
+}
+
 #[test]
 fn check_prints_the_table_or_the_field_that_is_wrong() {
     let sound = folder(&snapshot(&[expert_json("coder", "http://127.0.0.1:1/v1", json!({}))], json!({})));
