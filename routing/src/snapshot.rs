@@ -39,6 +39,24 @@ pub struct Snapshot {
     pub client_keys_file: Option<PathBuf>,
 }
 
+impl Snapshot {
+    /// A router of these experts and nothing else: defaults everywhere.
+    #[must_use]
+    pub fn of(experts: Vec<Expert>) -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            revision: String::new(),
+            router: "router".to_owned(),
+            experts,
+            model: None,
+            policy: Policy::default(),
+            session: None,
+            budgets: Vec::new(),
+            client_keys_file: None,
+        }
+    }
+}
+
 /// One expert: where it is, what it can do, what it costs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -85,6 +103,30 @@ pub struct Expert {
     /// How long to wait for it.
     #[serde(default)]
     pub timeouts: Timeouts,
+}
+
+impl Expert {
+    /// An expert of this name with defaults everywhere, at an address where nobody is: for decisions without calls.
+    #[must_use]
+    pub fn plain(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            base_url: "http://127.0.0.1:1/v1".to_owned(),
+            model_name: name.to_owned(),
+            placement: None,
+            prices: None,
+            context_tokens: None,
+            capabilities: Vec::new(),
+            max_in_flight: None,
+            prepend_messages: Vec::new(),
+            body_overrides: serde_json::Map::new(),
+            credentials_file: None,
+            ca_file: None,
+            forward_authorization: false,
+            health: Health::default(),
+            timeouts: Timeouts::default(),
+        }
+    }
 }
 
 /// Where an expert runs.

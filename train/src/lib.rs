@@ -2,21 +2,35 @@
 //!
 //! Steps are files named by their verb; each reads and writes a typed artefact, so that any one can be run again.
 
+pub mod ask;
 pub mod bench_quality;
+pub mod bertscore;
 pub mod cli;
 pub mod data;
+pub mod decide;
+pub mod encoder;
 pub mod evaluate;
 pub mod evaluation;
 pub mod fit;
+pub mod folds;
+pub mod judge;
 pub mod linear;
 pub mod logistic;
+pub mod mix;
+pub mod neural;
+pub mod nll;
 pub mod onnx;
 pub mod outcomes;
+pub mod parts;
 pub mod prepare;
+pub mod prices;
 pub mod random;
 pub mod ridge;
+pub mod router;
 pub mod run;
 pub mod score;
 pub mod sparse;
 pub mod svd;
+pub mod targets;
 pub mod trees;
+pub mod views;

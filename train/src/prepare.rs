@@ -1,17 +1,249 @@
-//! Arguments of the step.
+//! `prepare`: asks every expert every query over its real endpoint, scores the answers, writes an outcomes file.
+//!
+//! In: a file of queries (rows of the outcomes format, mostly without outcomes, plus `match` and `answer`), a manifest. Out: the same
+//! rows with outcomes, and beside them a journal. The journal has every answer as it came in: so an interrupted run loses nothing, and
+//! the next one asks only what is missing. Deliberately absent: training.
 
+mod asking;
+mod journal;
+mod money;
+mod pace;
+mod plan;
+mod progress;
+mod scoring;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
 use clap::Args;
+use routing::snapshot::Expert;
 
-/// Arguments of the step.
-#[derive(Debug, Args)]
-pub struct PrepareArgs {}
+pub use asking::{Asked, Ending};
+pub use plan::Plan;
+pub use scoring::score_rows;
+
+use crate::{
+    ask::{AskOptions, Asker, Backoff},
+    bertscore::BertScore,
+    outcomes::Writer,
+};
+use journal::Journal;
+
+/// Examples:
+///   expert-router-train prepare --queries queries.jsonl --manifest router.yaml --out outcomes.jsonl.gz --dry-run
+///   expert-router-train prepare --queries queries.jsonl --manifest router.yaml --out outcomes.jsonl.gz --max-cost-usd 5
+#[derive(Debug, Clone, Args)]
+#[command(verbatim_doc_comment)]
+pub struct PrepareArgs {
+    /// Queries, one JSON object a line (also .gz, .zst): id, prompt or messages, reference, and optionally dataset, split, group, match, answer
+    #[arg(long)]
+    pub queries: PathBuf,
+    /// A YAML file with the ExpertRouter whose experts are asked
+    #[arg(long)]
+    pub manifest: PathBuf,
+    /// The outcomes file to write; .gz and .zst are compressed. The journal lies beside it
+    #[arg(long)]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub options: PrepareOptions,
+}
+
+/// How the experts are asked and the answers scored.
+#[derive(Debug, Clone, Args)]
+pub struct PrepareOptions {
+    /// Ask only these experts
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub experts: Vec<String>,
+    /// Ask only the first so many queries
+    #[arg(long)]
+    pub limit: Option<usize>,
+    /// Ask only every N-th query, beginning with the I-th from 0: one part of several that run elsewhere. Parts are joined with cat
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<String>,
+    /// Requests each expert is sent at once (its maxInFlight, where that is less)
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    pub concurrency: u16,
+    /// Requests at once over all experts, for those that share a machine
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub at_once: Option<u16>,
+    /// Requests per second each expert is sent at most
+    #[arg(long, value_parser = above_zero)]
+    pub rate: Option<f64>,
+    /// Stop before more than this is spent, counting earlier runs and the worst case of what is under way
+    #[arg(long, value_parser = above_zero, value_name = "USD")]
+    pub max_cost_usd: Option<f64>,
+    /// Say what it would cost, ask nobody
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Completion tokens asked for where an expert's bodyOverrides set no limit
+    #[arg(long, default_value_t = 1024)]
+    pub max_tokens: u64,
+    /// Attempts for each query and expert
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
+    pub attempts: u32,
+    /// Queries an expert may leave unanswered before all stops
+    #[arg(long, default_value_t = 20)]
+    pub max_failures: usize,
+    /// Ask for no log-probabilities
+    #[arg(long)]
+    pub no_logprobs: bool,
+    /// Also ask how likely each expert finds the reference. Only llama.cpp's server can tell
+    #[arg(long)]
+    pub reference_nll: bool,
+    /// The encoder BERTSim is computed with: a folder with model.safetensors and tokenizer.json. Default: the one that was fetched
+    #[arg(long, env = "EXPERT_ROUTER_ENCODER")]
+    pub encoder: Option<PathBuf>,
+    /// Compute no BERTSim
+    #[arg(long)]
+    pub no_bertsim: bool,
+    /// Where experts are, in place of what the manifest says: NAME=URL, or just URL for all of them
+    #[arg(long, value_name = "[NAME=]URL")]
+    pub expert_url: Vec<String>,
+    /// Where secrets are mounted: credentials.secretRef {name, key} is the file FOLDER/name/key
+    #[arg(long, env = "EXPERT_ROUTER_SECRETS", value_name = "FOLDER")]
+    pub secrets: Option<PathBuf>,
+    /// Forget the journal and ask everything again
+    #[arg(long)]
+    pub fresh: bool,
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0).ok_or_else(|| "a number above 0 is expected".to_owned())
+}
+
+/// What a preparation came to.
+#[derive(Debug)]
+pub struct Prepared {
+    /// How the asking ended.
+    pub ending: Ending,
+    /// Outcomes there are now.
+    pub outcomes: usize,
+    /// Outcomes there should be.
+    pub wanted: usize,
+}
 
 impl PrepareArgs {
     /// Does the step.
     ///
     /// # Errors
-    /// What went wrong.
-    pub fn run(self) -> anyhow::Result<()> {
-        anyhow::bail!("this step is not built yet")
+    /// What went wrong; also an interruption, after which the journal has all that was answered.
+    pub fn run(self) -> Result<()> {
+        let experts = read_experts(&self.manifest, &self.options)?;
+        prepare(&self.queries, &experts, &self.out, &self.options).map(|_| ())
     }
 }
+
+/// The experts of the manifest's one router.
+///
+/// # Errors
+/// The manifest is wrong, by file and field.
+pub fn read_experts(manifest: &Path, options: &PrepareOptions) -> Result<Vec<Expert>> {
+    let yaml = std::fs::read_to_string(manifest).with_context(|| format!("reading {}", manifest.display()))?;
+    let in_file = |error: api::ManifestError| anyhow::anyhow!("{}: {error}", manifest.display());
+    let objects = api::read_objects(&yaml).map_err(in_file)?;
+    let names = objects.routers.iter().flat_map(|router| &router.spec.experts).map(|expert| expert.name.clone()).collect::<Vec<_>>();
+    let mut expert_urls = std::collections::BTreeMap::new();
+    for given in &options.expert_url {
+        match given.split_once('=').filter(|(name, _)| !name.contains("://")) {
+            Some((name, url)) => drop(expert_urls.insert(name.to_owned(), url.to_owned())),
+            None => names.iter().for_each(|name| drop(expert_urls.insert(name.clone(), given.clone()))),
+        }
+    }
+    let standalone = api::Standalone {
+        base_directory: manifest.parent().unwrap_or(Path::new("")).into(),
+        secrets_directory: options.secrets.clone(),
+        expert_urls,
+    };
+    Ok(api::read_manifest(&yaml, &standalone).map_err(in_file)?.experts)
+}
+
+/// Asks, scores and writes.
+///
+/// # Errors
+/// What went wrong; an earlier outcomes file is untouched then.
+pub fn prepare(queries: &Path, experts: &[Expert], out: &Path, options: &PrepareOptions) -> Result<Prepared> {
+    let plan = Plan::read(queries, &select(experts, &options.experts)?, options)?;
+    let bertscore = if plan.has_references() && !options.no_bertsim && !options.dry_run { Some(bertscore(options)?) } else { None };
+    let journal_path = journal_path(out);
+    if options.dry_run {
+        let answers = journal::read(&journal_path)?;
+        println!("{}", plan.estimate(&answers));
+        return Ok(Prepared { ending: Ending::Complete, outcomes: 0, wanted: plan.wanted() });
+    }
+    if let Some(folder) = out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    }
+    let journal = Journal::open(&journal_path, options.fresh)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting threads")?;
+    let asked = runtime.block_on(asking::ask_all(&plan, &journal, options))?;
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    finish(plan, asked, &journal_path, bertscore, out)
+}
+
+fn finish(plan: Plan, asked: Asked, journal_path: &Path, bertscore: Option<BertScore>, out: &Path) -> Result<Prepared> {
+    let Asked { ending, failures, spent_usd } = asked;
+    if let Ending::Interrupted = ending {
+        bail!("interrupted: what was answered is in {}; the same command goes on from there", journal_path.display());
+    }
+    for failure in failures.iter().take(10) {
+        eprintln!("no answer: {failure}");
+    }
+    let answers = journal::read(journal_path)?;
+    let wanted = plan.wanted();
+    let rows = plan.rows(&answers);
+    let rows = score_rows(rows, bertscore)?;
+    let outcomes = rows.iter().map(|row| row.outcomes.len()).sum();
+    let mut writer = Writer::create(out)?;
+    rows.iter().try_for_each(|row| writer.write(row))?;
+    writer.finish()?;
+    if let Ending::OutOfMoney { next_usd } = ending {
+        eprintln!("stopped before --max-cost-usd would be passed: the next request may cost USD {next_usd:.6}");
+    }
+    eprintln!("{}: {} queries, {outcomes} of {wanted} outcomes, USD {spent_usd:.6} spent in all", out.display(), rows.len());
+    Ok(Prepared { ending, outcomes, wanted })
+}
+
+fn bertscore(options: &PrepareOptions) -> Result<BertScore> {
+    let folder = match &options.encoder {
+        Some(folder) => folder.clone(),
+        None => parts::encoder().context("BERTSim needs an encoder (--encoder FOLDER), or --no-bertsim")?,
+    };
+    BertScore::load(&folder)
+}
+
+fn select(experts: &[Expert], names: &[String]) -> Result<Vec<Expert>> {
+    if let Some(name) = names.iter().find(|name| !experts.iter().any(|expert| expert.name == **name)) {
+        let known: Vec<&str> = experts.iter().map(|expert| expert.name.as_str()).collect();
+        bail!("--experts: there is no expert {name:?}; there are {}", known.join(", "));
+    }
+    Ok(experts.iter().filter(|expert| names.is_empty() || names.contains(&expert.name)).cloned().collect())
+}
+
+/// Where the journal of an outcomes file lies.
+#[must_use]
+pub fn journal_path(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".journal");
+    name.into()
+}
+
+impl PrepareOptions {
+    fn askers(&self, experts: &[Expert]) -> Result<Vec<Asker>> {
+        let backoff = Backoff { attempts: self.attempts, ..Backoff::default() };
+        let options = AskOptions { max_tokens: self.max_tokens, logprobs: !self.no_logprobs, backoff };
+        experts.iter().map(|expert| Asker::new(expert, &options)).collect()
+    }
+
+    /// The part of several that is to be done, and how many there are.
+    fn part(&self) -> Result<(usize, usize)> {
+        let Some(text) = &self.shard else { return Ok((0, 1)) };
+        let numbers = text.split_once('/').and_then(|(part, of)| Some((part.parse::<usize>().ok()?, of.parse::<usize>().ok()?)));
+        numbers.filter(|(part, of)| part < of).with_context(|| format!("--shard: expected I/N with I from 0 to N - 1, got {text:?}"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

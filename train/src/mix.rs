@@ -1,0 +1,177 @@
+//! A weighted sum of parts: weights from predictions made out of fold, so that a part is trusted for what it says of texts it has not
+//! seen, and none more than it has earned.
+
+use ndarray::{Array1, Array2};
+
+use crate::{
+    folds::{folds, held_out},
+    linear::non_negative_least_squares,
+    parts::{Part, PartKind, PartOptions},
+    targets::Targets,
+    views::Views,
+};
+
+/// Folds of cross-validation.
+pub const FOLDS: usize = 5;
+/// How strongly weights are drawn to the prior ones, in units of the parts' own variance: out-of-fold predictions of parts are much
+/// alike, and free weights would follow their noise.
+const PRIOR_STRENGTH: f64 = 0.3;
+
+/// What parts say of rows they were not trained on.
+#[derive(Debug, Clone)]
+pub struct OutOfFold {
+    /// In this order.
+    pub kinds: Vec<PartKind>,
+    /// `rows x experts` for each kind.
+    pub deviations: Vec<Array2<f32>>,
+    /// Where the data has token counts and a part predicts them.
+    pub output_tokens: Option<Array2<f32>>,
+}
+
+/// A fitted mixture.
+pub struct Mixture {
+    /// With their weights.
+    pub parts: Vec<(PartKind, f32, Box<dyn Part>)>,
+    /// Of each expert.
+    pub expert_means: Array1<f32>,
+}
+
+impl OutOfFold {
+    /// Fits every kind on all folds but one and predicts that one, fold by fold.
+    #[must_use]
+    pub fn of(views: &Views, targets: &Targets, groups: &[String], kinds: &[PartKind], options: &PartOptions) -> Self {
+        let fold_of = folds(groups, FOLDS, options.seed);
+        let mut deviations = vec![Array2::zeros(targets.deviation.dim()); kinds.len()];
+        let mut output_tokens = None;
+        for fold in 0..FOLDS {
+            let (out, rest) = held_out(&fold_of, fold);
+            let (train, held) = (views.select(&rest), views.select(&out));
+            let train_targets = targets.select(&rest);
+            for (kind, deviations) in kinds.iter().zip(&mut deviations) {
+                let part = kind.fit(&train, &train_targets, options);
+                scatter(deviations, &out, &part.predict(&held));
+                if let Some(tokens) = part.output_tokens(&held) {
+                    let all = output_tokens.get_or_insert_with(|| Array2::zeros(targets.deviation.dim()));
+                    scatter(all, &out, &tokens);
+                }
+            }
+        }
+        Self { kinds: kinds.to_vec(), deviations, output_tokens }
+    }
+
+    /// Weights at least zero that bring the sum of parts nearest to what was observed, drawn to the prior ones.
+    #[must_use]
+    pub fn weights(&self, deviation: &Array2<f32>) -> Vec<f32> {
+        let prior = prior(&self.kinds);
+        let count = self.kinds.len();
+        let mut gram = Array2::<f64>::zeros((count, count));
+        let mut target = vec![0.0_f64; count];
+        for (place, observed) in deviation.indexed_iter().filter(|(_, observed)| !observed.is_nan()) {
+            let said: Vec<f64> = self.deviations.iter().map(|part| f64::from(part[place])).collect();
+            for one in 0..count {
+                target[one] += said[one] * f64::from(*observed);
+                for other in 0..count {
+                    gram[[one, other]] += said[one] * said[other];
+                }
+            }
+        }
+        for part in 0..count {
+            let pull = PRIOR_STRENGTH * gram[[part, part]];
+            target[part] += pull * f64::from(prior[part]);
+            gram[[part, part]] += pull;
+        }
+        non_negative_least_squares(&gram, &target).into_iter().map(|weight| weight as f32).collect()
+    }
+
+    /// The weighted sum.
+    #[must_use]
+    pub fn mixed(&self, weights: &[f32]) -> Array2<f32> {
+        let mut sum = Array2::zeros(self.deviations.first().map_or((0, 0), Array2::dim));
+        for (part, weight) in self.deviations.iter().zip(weights) {
+            sum.scaled_add(*weight, part);
+        }
+        sum
+    }
+}
+
+/// What six sets of outcomes had in common.
+fn prior(kinds: &[PartKind]) -> Vec<f32> {
+    let labels = kinds.iter().any(|kind| kind.needs_labels());
+    let of = |kind: &PartKind| match kind {
+        PartKind::Trees | PartKind::EmbeddingTrees => {
+            if labels {
+                0.5
+            } else {
+                0.85
+            }
+        }
+        PartKind::Labels | PartKind::EmbeddingLabels => 0.4,
+        PartKind::Words => 0.15,
+        PartKind::EmbeddingNeighbours => 0.3,
+    };
+    let alike = |kind: &PartKind| {
+        let group = |kind: &PartKind| match kind {
+            PartKind::Trees | PartKind::EmbeddingTrees => 0,
+            PartKind::Labels | PartKind::EmbeddingLabels => 1,
+            PartKind::Words | PartKind::EmbeddingNeighbours => 2,
+        };
+        kinds.iter().filter(|other| group(other) == group(kind)).count() as f32
+    };
+    kinds.iter().map(|kind| of(kind) / alike(kind)).collect()
+}
+
+fn scatter(all: &mut Array2<f32>, rows: &[usize], values: &Array2<f32>) {
+    for (row, values) in rows.iter().zip(values.rows()) {
+        all.row_mut(*row).assign(&values);
+    }
+}
+
+impl Mixture {
+    /// Fits the parts that have a weight, on all rows.
+    #[must_use]
+    pub fn fit(views: &Views, targets: &Targets, kinds: &[PartKind], weights: &[f32], options: &PartOptions) -> Self {
+        let parts = kinds
+            .iter()
+            .zip(weights)
+            .filter(|(_, weight)| **weight > 0.0)
+            .map(|(kind, weight)| (*kind, *weight, kind.fit(views, targets, options)))
+            .collect();
+        Self { parts, expert_means: targets.expert_means.clone() }
+    }
+
+    /// Predicted scores; only differences within a row count.
+    #[must_use]
+    pub fn predict(&self, views: &Views) -> Array2<f32> {
+        let mut sum = Array2::zeros((views.rows(), self.expert_means.len())) + &self.expert_means;
+        for (_, weight, part) in &self.parts {
+            sum.scaled_add(*weight, &part.predict(views));
+        }
+        sum
+    }
+
+    /// Expected output tokens, from the first part that knows.
+    #[must_use]
+    pub fn output_tokens(&self, views: &Views) -> Option<Array2<f32>> {
+        self.parts.iter().find_map(|(_, _, part)| part.output_tokens(views))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::OutOfFold;
+    use crate::{parts::PartKind, random::Random};
+
+    #[test]
+    fn a_part_that_says_nothing_true_gets_less_weight_than_one_that_does() {
+        let mut random = Random::new(1, 1);
+        let signal = Array2::from_shape_simple_fn((2_000, 3), || random.normal() * 0.1);
+        let noise = Array2::from_shape_simple_fn((2_000, 3), || random.normal() * 0.1);
+        let mut observed = &signal + &Array2::from_shape_simple_fn((2_000, 3), || random.normal() * 0.4);
+        (0..2_000).step_by(3).for_each(|row| observed[[row, 1]] = f32::NAN);
+        let found = OutOfFold { kinds: vec![PartKind::Trees, PartKind::Words], deviations: vec![signal, noise], output_tokens: None };
+        let weights = found.weights(&observed);
+        assert!(weights[0] > 0.8 && weights[1] < 0.2, "{weights:?}");
+    }
+}

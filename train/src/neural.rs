@@ -1,0 +1,4 @@
+//! Networks trained by gradient descent, on candle.
+
+pub(crate) mod ops;
+pub(crate) mod optimiser;

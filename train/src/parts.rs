@@ -1,0 +1,149 @@
+//! Parts of a router: each predicts, from what it sees of a text, how far every expert's score deviates (see `targets.rs`). A router is
+//! a weighted sum of parts (`mix.rs`); each part can put itself into an ONNX graph.
+
+mod forest;
+mod label_means;
+mod neighbours;
+mod words;
+
+use ndarray::Array2;
+
+use crate::{
+    onnx::{GraphBuilder, Value},
+    targets::Targets,
+    views::Views,
+};
+
+pub use forest::{ForestPart, forest_columns};
+pub use label_means::LabelMeansPart;
+pub use neighbours::{Neighbours, NeighboursPart};
+pub use words::WordsPart;
+pub(crate) use words::export_rows;
+
+/// The kinds of parts, and what each looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PartKind {
+    /// Trees on surface and directions of words.
+    Trees,
+    /// The probability of each label by surface and directions, times the experts' means under the label.
+    Labels,
+    /// Linear in words.
+    Words,
+    /// The mean of the nearest texts by embedding.
+    EmbeddingNeighbours,
+    /// As `Labels`, by embedding.
+    EmbeddingLabels,
+    /// Trees on surface, directions of words and of embeddings.
+    EmbeddingTrees,
+}
+
+/// A fitted part.
+pub trait Part: Send + Sync {
+    /// `rows x experts`.
+    fn predict(&self, views: &Views) -> Array2<f32>;
+
+    /// Adds its nodes: deviations, `[batch, experts]`, and expected output tokens where the part was trained on them.
+    fn export(&self, graph: &mut GraphBuilder, inputs: &GraphViews) -> (Value, Option<Value>);
+
+    /// Expected output tokens, where the part was trained on them: `rows x experts`.
+    fn output_tokens(&self, _views: &Views) -> Option<Array2<f32>> {
+        None
+    }
+}
+
+/// What parts see of a text, inside a graph.
+#[derive(Debug, Clone)]
+pub struct GraphViews {
+    /// Row numbers, `[batch, features]`.
+    pub ids: Option<Value>,
+    /// Weights of length 1, `[batch, 1, features]`.
+    pub words: Option<Value>,
+    /// `[batch, rank]`, of length 1.
+    pub directions: Option<Value>,
+    /// `[batch, surface]`.
+    pub surface: Option<Value>,
+    /// `[batch, dimensions]`, of length 1.
+    pub embedding: Option<Value>,
+}
+
+impl PartKind {
+    /// For people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trees => "trees",
+            Self::Labels => "labels",
+            Self::Words => "words",
+            Self::EmbeddingNeighbours => "embedding neighbours",
+            Self::EmbeddingLabels => "embedding labels",
+            Self::EmbeddingTrees => "embedding trees",
+        }
+    }
+
+    /// Whether it needs an encoder.
+    #[must_use]
+    pub fn needs_embedding(self) -> bool {
+        matches!(self, Self::EmbeddingNeighbours | Self::EmbeddingLabels | Self::EmbeddingTrees)
+    }
+
+    /// Whether it needs labels in training.
+    #[must_use]
+    pub fn needs_labels(self) -> bool {
+        matches!(self, Self::Labels | Self::EmbeddingLabels)
+    }
+
+    /// Fits a part of this kind.
+    #[must_use]
+    pub fn fit(self, views: &Views, targets: &Targets, options: &PartOptions) -> Box<dyn Part> {
+        match self {
+            Self::Trees => Box::new(ForestPart::fit(views, targets, options, false)),
+            Self::EmbeddingTrees => Box::new(ForestPart::fit(views, targets, options, true)),
+            Self::Labels => Box::new(LabelMeansPart::fit(views, targets, options, false)),
+            Self::EmbeddingLabels => Box::new(LabelMeansPart::fit(views, targets, options, true)),
+            Self::Words => Box::new(WordsPart::fit(views, targets, options)),
+            Self::EmbeddingNeighbours => Box::new(NeighboursPart::fit(views, targets, options)),
+        }
+    }
+}
+
+/// Hyper-parameters of all kinds; the defaults were found by cross-validation over six sets of outcomes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PartOptions {
+    /// How many trees.
+    pub trees: usize,
+    /// Rows a leaf has at least.
+    pub min_leaf: usize,
+    /// Share of the columns a node tries.
+    pub try_share: f32,
+    /// Directions of words that trees see.
+    pub tree_directions: usize,
+    /// How much labels guide splits, against scores.
+    pub label_weight: f32,
+    /// How much experts that are not to be chosen guide splits.
+    pub others_weight: f32,
+    /// Of the logistic regression.
+    pub label_penalty: f32,
+    /// Of the linear part.
+    pub words_penalty: f32,
+    /// How many nearest texts.
+    pub neighbours: usize,
+    /// Repeats all of it.
+    pub seed: u64,
+}
+
+impl Default for PartOptions {
+    fn default() -> Self {
+        Self {
+            trees: 200,
+            min_leaf: 10,
+            try_share: 0.3,
+            tree_directions: 64,
+            label_weight: 1.0,
+            others_weight: 1.0,
+            label_penalty: 50.0,
+            words_penalty: 4.0,
+            neighbours: 80,
+            seed: 0,
+        }
+    }
+}

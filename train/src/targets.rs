@@ -1,0 +1,156 @@
+//! What parts learn: how far an expert's score lies from what expert and query would have by themselves.
+//!
+//! `score = expert's mean + query's ease + deviation`. The ease moves no choice and the means are known, so parts predict the deviation:
+//! a part that sees no signal predicts 0, and the choice is then the best single expert.
+
+use std::collections::BTreeMap;
+
+use ndarray::{Array1, Array2, Axis};
+
+use crate::data::Data;
+
+/// A label with fewer training rows is joined to its family (what stands before the first `:`), or dropped.
+const MIN_LABEL_ROWS: usize = 12;
+/// Rounds of the two-way means; with nothing missing the second changes nothing.
+const ROUNDS: usize = 20;
+
+/// Learnt from, row by row.
+#[derive(Debug, Clone)]
+pub struct Targets {
+    /// Of each expert, freed of the ease of the queries it happened to be scored on.
+    pub expert_means: Array1<f32>,
+    /// NaN where missing.
+    pub deviation: Array2<f32>,
+    /// Deviations of experts that are not to be chosen, 0 where missing: what kind of query it is.
+    pub others: Array2<f32>,
+    /// One column a label; a row of zeros has none.
+    pub labels: Array2<f32>,
+    /// Names of the labels.
+    pub label_names: Vec<String>,
+    /// NaN where missing.
+    pub output_tokens: Array2<f32>,
+}
+
+impl Targets {
+    /// Of all rows of the data.
+    #[must_use]
+    pub fn of(data: &Data) -> Self {
+        let (expert_means, deviation) = two_way(&data.score);
+        let others = two_way(&data.others).1.mapv(|value| if value.is_nan() { 0.0 } else { value });
+        let (labels, label_names) = labels(&data.datasets);
+        Self { expert_means, deviation, others, labels, label_names, output_tokens: clipped(&data.output_tokens) }
+    }
+
+    /// Some of the rows.
+    #[must_use]
+    pub fn select(&self, rows: &[usize]) -> Self {
+        Self {
+            expert_means: self.expert_means.clone(),
+            deviation: self.deviation.select(Axis(0), rows),
+            others: self.others.select(Axis(0), rows),
+            labels: self.labels.select(Axis(0), rows),
+            label_names: self.label_names.clone(),
+            output_tokens: self.output_tokens.select(Axis(0), rows),
+        }
+    }
+
+    /// Deviations with 0 for what is missing.
+    #[must_use]
+    pub fn filled(&self) -> Array2<f32> {
+        self.deviation.mapv(|value| if value.is_nan() { 0.0 } else { value })
+    }
+}
+
+/// Column means freed of row effects, and what is left.
+fn two_way(score: &Array2<f32>) -> (Array1<f32>, Array2<f32>) {
+    let mut columns = Array1::<f32>::zeros(score.ncols());
+    let mut rows = Array1::<f32>::zeros(score.nrows());
+    for _ in 0..ROUNDS {
+        columns = means(score, Axis(0), |row, column| score[[row, column]] - rows[row]);
+        rows = means(score, Axis(1), |row, column| score[[row, column]] - columns[column]);
+    }
+    // What all rows have in common belongs to the experts: their means are then in units of the score.
+    let common = rows.mean().unwrap_or(0.0);
+    let deviation = Array2::from_shape_fn(score.dim(), |(row, column)| score[[row, column]] - columns[column] - rows[row]);
+    (columns + common, deviation)
+}
+
+fn means(score: &Array2<f32>, axis: Axis, value: impl Fn(usize, usize) -> f32) -> Array1<f32> {
+    let length = if axis.0 == 0 { score.ncols() } else { score.nrows() };
+    let (mut sums, mut counts) = (vec![0.0_f64; length], vec![0_u32; length]);
+    for ((row, column), present) in score.indexed_iter() {
+        if !present.is_nan() {
+            let at = if axis.0 == 0 { column } else { row };
+            sums[at] += f64::from(value(row, column));
+            counts[at] += 1;
+        }
+    }
+    sums.iter().zip(&counts).map(|(sum, count)| (sum / f64::from((*count).max(1))) as f32).collect()
+}
+
+fn labels(datasets: &[String]) -> (Array2<f32>, Vec<String>) {
+    let family = |name: &str| name.split(':').next().unwrap_or_default().to_owned();
+    let mut counts = BTreeMap::<String, usize>::new();
+    datasets.iter().for_each(|name| *counts.entry(name.clone()).or_default() += 1);
+    let joined: Vec<String> =
+        datasets.iter().map(|name| if counts[name] >= MIN_LABEL_ROWS { name.clone() } else { family(name) }).collect();
+    let mut counts = BTreeMap::<&str, usize>::new();
+    joined.iter().for_each(|name| *counts.entry(name).or_default() += 1);
+    let names: Vec<String> =
+        counts.iter().filter(|(name, count)| !name.is_empty() && **count >= MIN_LABEL_ROWS).map(|(name, _)| (*name).to_owned()).collect();
+    // One label for all says nothing.
+    let names = if names.len() < 2 { Vec::new() } else { names };
+    let matrix = Array2::from_shape_fn((datasets.len(), names.len()), |(row, label)| f32::from(u8::from(joined[row] == names[label])));
+    (matrix, names)
+}
+
+/// Token counts cut at the 99.5th percentile of each expert: one answer that ran into its limit must not decide a leaf.
+fn clipped(tokens: &Array2<f32>) -> Array2<f32> {
+    let mut out = tokens.clone();
+    for mut column in out.columns_mut() {
+        let mut present: Vec<f32> = column.iter().copied().filter(|value| !value.is_nan()).collect();
+        if present.is_empty() {
+            continue;
+        }
+        present.sort_by(f32::total_cmp);
+        let limit = present[(present.len() - 1) * 995 / 1000];
+        column.mapv_inplace(|value| if value > limit { limit } else { value });
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::{labels, two_way};
+
+    #[test]
+    fn an_expert_scored_on_easy_queries_only_is_not_thereby_better() {
+        let (a, b, missing) = (0.0, 0.2, f32::NAN);
+        let score = array![[a, b, 0.1], [0.5 + a, 0.5 + b, missing], [0.7 + a, 0.7 + b, missing], [0.1 + a, missing, 0.2]];
+        let (means, deviation) = two_way(&score);
+        assert!((means[1] - means[0] - 0.2).abs() < 1e-3 && (means[2] - means[0] - 0.1).abs() < 1e-3, "{means}");
+        assert!(deviation.iter().all(|value| value.is_nan() || value.abs() < 1e-3), "{deviation}");
+    }
+
+    #[test]
+    fn with_nothing_missing_means_are_means() {
+        let (means, deviation) = two_way(&array![[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]]);
+        assert!((means[0] - 2.0 / 3.0).abs() < 1e-6 && (means[1] - 1.0 / 3.0).abs() < 1e-6, "{means}");
+        assert!(deviation.sum_axis(ndarray::Axis(1)).iter().all(|sum| sum.abs() < 1e-6));
+    }
+
+    #[test]
+    fn rare_labels_join_their_family_and_lone_ones_are_dropped() {
+        let mut names = vec!["m:law".to_owned(); 20];
+        names.extend(vec!["m:art".to_owned(); 6]);
+        names.extend(vec!["m:sea".to_owned(); 7]);
+        names.extend(vec!["rare".to_owned(); 3]);
+        names.push(String::new());
+        let (matrix, found) = labels(&names);
+        assert_eq!(found, ["m", "m:law"]);
+        assert_eq!(matrix.sum_axis(ndarray::Axis(0)).to_vec(), [13.0, 20.0]);
+        assert_eq!(labels(&vec!["one".to_owned(); 30]).1.len(), 0);
+    }
+}
