@@ -5,24 +5,27 @@ use std::path::{Path, PathBuf};
 
 use crate::table::{Part, REQUIREMENTS, by_name};
 
-/// A part that has not been fetched.
+/// The task that brings most parts.
+const FETCH: &str = "fetch";
+
+/// A part that has not been fetched or built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
     /// The part's name.
     pub name: String,
     /// Where it should be.
     pub path: PathBuf,
+    /// The task of `xtask` that brings it.
+    pub task: &'static str,
 }
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} is not at {}: fetch it with `make fetch` or `cargo run -p xtask -- fetch {}`",
-            self.name,
-            self.path.display(),
-            self.name
-        )
+        let Self { name, path, task } = self;
+        match *task {
+            FETCH => write!(f, "{name} is not at {}: fetch it with `make fetch` or `cargo run -p xtask -- fetch {name}`", path.display()),
+            task => write!(f, "{name} is not at {}: bring it with `cargo run -p xtask -- {task}`", path.display()),
+        }
     }
 }
 
@@ -67,16 +70,21 @@ pub fn python_folder() -> PathBuf {
     cache_folder().join("parts").join(format!("python-{}", requirements_id()))
 }
 
-/// A short name for the very text of the requirements (FNV-1a). It tells versions apart; it does not guard against forgery,
-/// for pip checks the hashes inside.
+/// A short name for the very text of the requirements.
 pub fn requirements_id() -> String {
+    short_hash(&[REQUIREMENTS])
+}
+
+/// A short name for the very text of a list of versions (FNV-1a). It tells lists apart; it does not guard against forgery, for pip and
+/// go check the hashes inside.
+pub(crate) fn short_hash(texts: &[&str]) -> String {
     let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    let hash = REQUIREMENTS.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, mix);
+    let hash = texts.iter().flat_map(|text| text.as_bytes()).fold(0xcbf2_9ce4_8422_2325, mix);
     format!("{hash:016x}")
 }
 
 fn existing(name: &str, path: PathBuf) -> Result<PathBuf, Missing> {
-    if Path::new(&path).exists() { Ok(path) } else { Err(Missing { name: name.to_owned(), path }) }
+    if Path::new(&path).exists() { Ok(path) } else { Err(Missing { name: name.to_owned(), path, task: FETCH }) }
 }
 
 #[cfg(test)]

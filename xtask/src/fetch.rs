@@ -92,14 +92,14 @@ fn list() -> Result<()> {
 }
 
 /// Held until the returned file is dropped.
-fn lock(folder: &Path) -> Result<File> {
+pub(crate) fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(".lock");
     let file =
         File::options().create(true).truncate(false).write(true).open(&path).with_context(|| format!("opening {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            println!("another fetch is at work, waiting for it");
+            println!("another process is at work there, waiting for it");
             file.lock().with_context(|| format!("locking {}", path.display()))?;
         }
         Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("locking {}", path.display())),

@@ -9,6 +9,7 @@ mod bench;
 mod fetch;
 #[cfg(feature = "generate")]
 mod generate;
+mod kubernetes;
 
 use clap::{Parser, Subcommand};
 
@@ -24,6 +25,8 @@ struct Arguments {
 enum Task {
     /// Fetch third-party files, pinned by version and hash, into the user's cache folder
     Fetch(fetch::Arguments),
+    /// Build Kubernetes' control plane for the tests into the user's cache folder
+    Kubernetes(kubernetes::Arguments),
     /// Check licences and sources of all dependencies
     #[cfg(feature = "audit")]
     Audit(audit::Arguments),
@@ -38,6 +41,7 @@ enum Task {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Fetch(arguments) => fetch::run(&arguments),
+        Task::Kubernetes(arguments) => kubernetes::run(&arguments),
         #[cfg(feature = "audit")]
         Task::Audit(arguments) => audit::run(&arguments),
         #[cfg(feature = "bench")]
