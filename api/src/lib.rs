@@ -12,6 +12,7 @@ pub mod rules;
 pub mod schema;
 pub mod snapshot;
 pub mod status;
+pub mod training;
 
 pub use decimal::Decimal;
 pub use manifest::{ManifestError, Objects, Standalone, read_manifest, read_objects};

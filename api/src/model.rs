@@ -50,6 +50,12 @@ pub struct RouterModelSpec {
     /// How the work is done.
     #[serde(default)]
     pub job: Job,
+    /// When queries are read again, what is missing is asked, and a router is trained if that brought anything new: five fields as in a
+    /// CronJob (minute, hour, day of month, month, day of week; numbers, `*`, `,`, `-`, `/`), in UTC, or `@hourly`, `@daily`, `@weekly`,
+    /// `@monthly`. Changes of the spec, of a ConfigMap of queries or of experts need no schedule: they are seen at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 5, max = 128), regex(pattern = crate::rules::SCHEDULE_PATTERN))]
+    pub schedule: Option<String>,
     /// When a new bundle takes the place of the old.
     #[serde(default)]
     pub promotion: Promotion,
@@ -200,7 +206,7 @@ pub enum Loss {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Job {
-    /// Pods that ask experts at the same time. Default 1.
+    /// Pods that ask experts at the same time, each a part of the queries, and each with its part of `maxCostUsd`. Default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub parallelism: Option<u16>,
@@ -211,23 +217,57 @@ pub struct Job {
     /// Asking stops before more than this is spent. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_cost_usd: Option<Decimal>,
-    /// Requests and limits of the Pods.
+    /// Requests and limits of the Pods. Default: requests of a quarter of a CPU and 1Gi to ask, and of one CPU and 2Gi to train.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
+    /// A volume of its own for answers and for bundles on trial, made and deleted with the RouterModel. Default: the folder `.training`
+    /// on the volume of `output`; where `output` is a uri, a volume of 10Gi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<Workspace>,
     /// What the Pods should have beyond this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_overrides: Option<PodOverrides>,
+}
+
+/// A volume for answers and for bundles on trial. It cannot be changed once it is made.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Workspace {
+    /// Its size. Default `10Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), regex(pattern = crate::rules::QUANTITY_PATTERN))]
+    pub storage: Option<String>,
+    /// Its storage class. Default: the cluster's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::rules::OBJECT_NAME_PATTERN))]
+    pub storage_class_name: Option<String>,
+    /// `ReadWriteOnce` (default): all Pods run on one node. `ReadWriteMany`: they may spread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "AccessMode")]
+    pub access_mode: Option<AccessMode>,
+}
+
+/// How many nodes have a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AccessMode {
+    /// One at a time.
+    ReadWriteOnce,
+    /// Any.
+    ReadWriteMany,
 }
 
 /// When a new bundle takes the place of the old.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Promotion {
-    /// `Manual` (default): when somebody sets the annotation `expertrouter.dev/promote` to its digest. `Automatic`: when it gains enough.
+    /// `Manual` (default): when somebody sets the annotation `expertrouter.dev/promote` to its digest (`status.candidate.digest`).
+    /// `Automatic`: when it gains enough over the best single expert and is no worse than the bundle in service, on the same held-out
+    /// queries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "PromotionMode")]
     pub mode: Option<PromotionMode>,
-    /// `Automatic` asks for this much more score than the bundle in service, on the same held-out queries. Default `"0"`.
+    /// `Automatic` asks for at least this much gain over the best single expert, at `router.objective`: score gained (`Quality`,
+    /// `Balanced`), or for `Cost` the share of its cost saved at no less than its score, such as `"0.3"`. Default `"0"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub required_gain: Option<Decimal>,
     /// The share of requests that a new bundle also scores, unseen, before it may be promoted. Default 0.
@@ -253,10 +293,10 @@ pub enum PromotionMode {
      "message": crate::rules::ONE_OUTPUT},
 ]))]
 pub struct Output {
-    /// A folder on a volume.
+    /// A folder on a volume. The bundle is its `<name of the RouterModel>/<digest>/bundle`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent_volume_claim: Option<VolumePath>,
-    /// `s3`, `gs` or `az` URI of a folder.
+    /// `s3`, `gs` or `az` URI of a folder, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048), regex(pattern = crate::rules::URI_PATTERN))]
     pub uri: Option<String>,

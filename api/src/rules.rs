@@ -24,6 +24,10 @@ pub const HEADER_PATTERN: &str = "^[a-z0-9][-a-z0-9]*$";
 pub const SHA256_PATTERN: &str = "^[0-9a-f]{64}$";
 /// Where bundles and queries may lie.
 pub const URI_PATTERN: &str = "^[^\u{0}-\u{20}]+$";
+/// When something is done again and again.
+pub const SCHEDULE_PATTERN: &str = r"^(@(hourly|daily|weekly|monthly)|[0-9*/,-]+( [0-9*/,-]+){4})$";
+/// Sizes of volumes.
+pub const QUANTITY_PATTERN: &str = "^[1-9][0-9]*([kMGTP]|[KMGTP]i)?$";
 
 /// What a pattern asks for, in words.
 pub(crate) fn words(pattern: &str) -> &str {
@@ -37,6 +41,8 @@ pub(crate) fn words(pattern: &str) -> &str {
         HEADER_PATTERN => "the name of an HTTP header in lower case",
         SHA256_PATTERN => "64 hexadecimal digits in lower case",
         URI_PATTERN => "a path or URI without spaces",
+        SCHEDULE_PATTERN => "five fields like \"0 3 * * 1\" (minute, hour, day, month, day of week) or @hourly, @daily, @weekly, @monthly",
+        QUANTITY_PATTERN => "a size like 10Gi",
         crate::decimal::PATTERN => "a decimal string like \"0.20\"",
         other => other,
     }

@@ -3,7 +3,7 @@
 //! Conditions are Kubernetes' own, a map by type, each with `observedGeneration`, set from the first visit on. A parent condition shows
 //! the first failing child's reason.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -32,13 +32,16 @@ pub mod router_conditions {
 
 /// Types and reasons of a RouterModel's conditions.
 pub mod model_conditions {
-    /// True: every expert answered every query and every answer is scored. False (`Asking`, `BudgetSpent`, `Failed`).
+    /// True: every expert was asked every query and every answer is scored. False: something the spec names is not there
+    /// (`QueriesMissing`, `RouterMissing`, `ExpertsUnresolved`, `SecretMissing`, `VolumeMissing`), the spec makes no sense (`Invalid`),
+    /// or `Asking`, `BudgetSpent`, `Failed`.
     pub const DATA_PREPARED: &str = "DataPrepared";
     /// True: a router was fitted to the current data. False (`Waiting`, `Fitting`, `Failed`).
     pub const TRAINED: &str = "Trained";
-    /// True: it was evaluated on held-out queries. False (`Waiting`, `Failed`, `NoBetter` than the best single expert).
+    /// True: it was evaluated on held-out queries. False (`Waiting`, `Evaluating`, `Failed`, `NoBetter` than the best single expert).
     pub const EVALUATED: &str = "Evaluated";
-    /// True: its bundle lies where `output` says. False (`Waiting`, `AwaitsPromotion`, `GainTooSmall`, `Failed`).
+    /// True: its bundle lies where `output` says; or, with reason `OlderKept`, that of an earlier training does, which did no worse on
+    /// the same queries. False (`Waiting`, `Publishing`, `AwaitsPromotion`, `GainTooSmall`, `Failed`). An earlier bundle stays in force.
     pub const PUBLISHED: &str = "Published";
     /// True: a bundle of the current spec is published.
     pub const READY: &str = "Ready";
@@ -90,7 +93,7 @@ pub struct ExpertStatus {
     pub message: Option<String>,
 }
 
-/// A bundle, exactly.
+/// A bundle, exactly. On a volume its address is `pvc://CLAIM/PATH`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BundleStatus {
@@ -119,9 +122,78 @@ pub struct RouterModelStatus {
     /// Held-out scores and costs, a row for each router, expert and baseline.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub evaluation: Vec<EvaluationRow>,
-    /// The newest bundle.
+    /// The bundle in force: the one published last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bundle: Option<BundleStatus>,
+    /// The bundle trained last, where it is not the one in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Candidate>,
+    /// How far each step has come: what a controller that starts anew goes on from.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub steps: Vec<StepStatus>,
+}
+
+/// A bundle on trial.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Candidate {
+    /// SHA-256 of its `bundle.json` in hex.
+    pub digest: String,
+    /// Over the best single expert, in the units of `promotion.requiredGain`; absent before it is evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gain: Option<String>,
+}
+
+/// The steps of training, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Step {
+    /// Ask and score.
+    Prepare,
+    /// Train.
+    Fit,
+    /// Compare on held-out queries.
+    Evaluate,
+    /// Put the bundle where `output` says.
+    Publish,
+}
+
+/// How a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StepState {
+    /// Its Job is there.
+    Running,
+    /// It is done.
+    Succeeded,
+    /// Its Job failed; there will be another.
+    Failed,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepStatus {
+    /// Which.
+    pub name: Step,
+    /// How it stands.
+    pub state: StepState,
+    /// Names what it reads: with the same inputs it need not be done again.
+    pub inputs: String,
+    /// Names its Job as it was: a step that failed is tried again at once when anything in its Job changes.
+    pub template: String,
+    /// When it began, for the schedule.
+    pub started_at: Time,
+    /// The schedule's tick that it answers to, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tick: Option<Time>,
+    /// Jobs that failed since it last succeeded.
+    #[serde(default)]
+    pub failures: i32,
+    /// When the last of them did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_at: Option<Time>,
+    /// What it found, or why it failed: the summary of its Job, or the last lines of its log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// How far asking has come.
