@@ -1,4 +1,10 @@
-//! Networks trained by gradient descent, on candle.
+//! Networks trained by gradient descent, on candle: what `mlp.rs` and `bert.rs` share.
 
+pub mod head;
+pub mod loss;
+pub(crate) mod objective;
 pub(crate) mod ops;
 pub(crate) mod optimiser;
+
+pub use head::Head;
+pub use loss::Loss;

@@ -1,9 +1,11 @@
-//! Four operations with a backward pass of their own.
+//! Four operations with a backward pass of their own, and dropout.
 //!
 //! Candle's fused layer norm and softmax have none (training through them silently leaves out what lies before), and its gelu and the sum
 //! over rows that a bias needs are many times slower than the products between them. All are checked against finite differences.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail};
+
+use crate::random::Random;
 
 /// `x + bias`, the bias along the last dimension.
 pub(crate) fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
@@ -23,6 +25,16 @@ pub(crate) fn gelu(x: &Tensor) -> Result<Tensor> {
 /// The softmax over keys of `scale * scores + masked`: scores `[batch, heads, queries, keys]`, masked `[batch, keys]`.
 pub(crate) fn attention_shares(scores: &Tensor, masked: &Tensor, scale: f64) -> Result<Tensor> {
     scores.contiguous()?.apply_op2(masked, AttentionShares { scale: scale as f32 })
+}
+
+/// Leaves out a share of the numbers and enlarges the rest, so that the sum stays what it is on average.
+pub(crate) fn dropout(x: &Tensor, share: f32, random: &mut Random) -> Result<Tensor> {
+    if share <= 0.0 {
+        return Ok(x.clone());
+    }
+    let kept = 1.0 / (1.0 - share.min(0.95));
+    let factors: Vec<f32> = (0..x.elem_count()).map(|_| if random.uniform() < share { 0.0 } else { kept }).collect();
+    x.mul(&Tensor::from_vec(factors, x.shape(), x.device())?)
 }
 
 struct AddBias;
@@ -239,7 +251,6 @@ mod tests {
     use candle_core::{Device, Result, Tensor, Var};
 
     use super::*;
-    use crate::random::Random;
 
     fn random(shape: &[usize], seed: u64) -> Tensor {
         let mut random = Random::new(seed, 0);

@@ -22,6 +22,13 @@ pub(crate) struct Parameter {
 /// One gradient for each parameter; none where it had no part in the loss.
 pub(crate) type Gradients = Vec<Option<Vec<f32>>>;
 
+/// The gradient of a scalar by each variable.
+pub(crate) fn gradients(loss: &Tensor, variables: &[Var]) -> Result<Gradients> {
+    let store = loss.backward()?;
+    let flat = |variable: &Var| store.get(variable).map(|gradient| gradient.flatten_all()?.to_vec1::<f32>()).transpose();
+    variables.iter().map(flat).collect()
+}
+
 /// Learning rate over the steps: up, then down, both linear.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Schedule {

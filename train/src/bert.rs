@@ -1,0 +1,226 @@
+//! The paper's BERT router: a published encoder with a linear layer behind it, all of it trained end to end.
+//!
+//! In: an [`Encoder`], texts and [`Targets`]. Out: another encoder, fine-tuned, and the layer behind it. The fine-tuned encoder is an
+//! encoder like any other: it embeds, it goes into graphs, it has an 8-bit form; other parts can stand on its embeddings.
+
+use model::{
+    Bundle, Manifest, TextRules,
+    bundle::{ExpertEntry, FORMAT_VERSION},
+};
+use ndarray::{Array1, Array2};
+
+use crate::{
+    encoder::{Encoder, EncoderError},
+    neural::{Head, Loss},
+    onnx::{Constant, Dimension, Element, GraphBuilder, Value, int},
+    parts::{GraphViews, Part},
+    router::ExportError,
+    targets::Targets,
+    views::Views,
+};
+
+/// How it is trained.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct BertOptions {
+    /// What it is trained for.
+    pub loss: Loss,
+    /// Passes over the rows at most.
+    pub epochs: usize,
+    /// Passes without gain on the rows held out, after which training ends.
+    pub patience: usize,
+    /// Rows of a step.
+    pub batch: usize,
+    /// The highest, of the encoder; it rises for a tenth of the steps and falls to 0.
+    pub learning_rate: f32,
+    /// How much faster the new layer learns.
+    pub head_rate: f32,
+    /// Draws weights to zero.
+    pub weight_decay: f32,
+    /// Share of an embedding's numbers that a step leaves out.
+    pub dropout: f32,
+    /// Share of the rows that is held out, by groups, and says when to stop. 0: none, all epochs are run.
+    pub held_out: f32,
+    /// How much labels guide training, against scores.
+    pub label_weight: f32,
+    /// How much experts that are not to be chosen guide it.
+    pub others_weight: f32,
+    /// Repeats all of it.
+    pub seed: u64,
+}
+
+impl Default for BertOptions {
+    fn default() -> Self {
+        Self {
+            loss: Loss::Score,
+            epochs: 3,
+            patience: 2,
+            batch: 32,
+            learning_rate: 1e-4,
+            head_rate: 10.0,
+            weight_decay: 0.01,
+            dropout: 0.1,
+            held_out: 0.1,
+            label_weight: 0.3,
+            others_weight: 0.3,
+            seed: 0,
+        }
+    }
+}
+
+/// Where training is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BertProgress {
+    /// Steps done.
+    pub step: usize,
+    /// Steps there will be at most.
+    pub steps: usize,
+    /// From 1.
+    pub epoch: usize,
+    /// Of the last rows seen.
+    pub loss: f32,
+    /// Of the rows held out, after the last pass.
+    pub held_out_loss: Option<f32>,
+}
+
+/// Why there is no fine-tuned encoder.
+#[derive(Debug, thiserror::Error)]
+pub enum BertError {
+    /// Tokens or embeddings cannot be had.
+    #[error(transparent)]
+    Encoder(#[from] EncoderError),
+    /// A product or a sum cannot be computed.
+    #[error("the network cannot be trained")]
+    Train(#[from] candle_core::Error),
+}
+
+/// A fine-tuned encoder and the layer behind it.
+#[derive(Debug)]
+pub struct Bert {
+    encoder: Encoder,
+    head: Head,
+    expert_means: Array1<f32>,
+    loss: Loss,
+}
+
+impl Bert {
+    /// Fine-tunes an encoder. `groups`: rows that are held out together.
+    ///
+    /// # Errors
+    /// The tokenizer's, ONNX Runtime's or candle's complaint.
+    pub fn fit(
+        encoder: &Encoder,
+        texts: &[String],
+        targets: &Targets,
+        groups: &[String],
+        options: &BertOptions,
+        progress: &(dyn Fn(BertProgress) + Sync),
+    ) -> Result<Self, BertError> {
+        let _ = (encoder, texts, targets, groups, options, progress);
+        Err(BertError::Train(candle_core::Error::Msg("not yet".into())))
+    }
+
+    /// The fine-tuned encoder.
+    #[must_use]
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// The layer behind the encoder, as a part of mixtures that stand on [`Self::embeddings`].
+    #[must_use]
+    pub fn part(&self) -> BertPart {
+        BertPart { head: self.head.clone() }
+    }
+
+    /// Embeddings of the fine-tuned encoder, rows of length 1. Of rows it was trained on they say more than they will of others.
+    ///
+    /// # Errors
+    /// The tokenizer's or ONNX Runtime's complaint.
+    pub fn embeddings(&self, texts: &[String]) -> Result<Array2<f32>, BertError> {
+        Ok(self.encoder.embed(texts, &|_, _| {})?)
+    }
+
+    /// Predicted scores, `texts x experts`; only differences within a row count.
+    ///
+    /// # Errors
+    /// The tokenizer's or ONNX Runtime's complaint.
+    pub fn predict(&self, texts: &[String]) -> Result<Array2<f32>, BertError> {
+        Ok(self.head.deviation(self.embeddings(texts)?.view()) + &self.expert_means)
+    }
+
+    /// Expected output tokens, `texts x experts`, where the data had them.
+    ///
+    /// # Errors
+    /// The tokenizer's or ONNX Runtime's complaint.
+    pub fn output_tokens(&self, texts: &[String]) -> Result<Option<Array2<f32>>, BertError> {
+        Ok(self.head.output_tokens(self.embeddings(texts)?.view()))
+    }
+
+    /// A bundle of this router alone. `training` and `evaluation` are for people.
+    ///
+    /// # Errors
+    /// What does not fit together.
+    pub fn bundle(
+        &self,
+        experts: &[ExpertEntry],
+        text: &TextRules,
+        training: serde_json::Value,
+        evaluation: serde_json::Value,
+    ) -> Result<Bundle, ExportError> {
+        let mut graph = GraphBuilder::new("router");
+        let embedding = self.encoder.graph(&mut graph);
+        self.outputs(&mut graph, &embedding);
+        let manifest = Manifest {
+            format_version: FORMAT_VERSION,
+            router: "bert".into(),
+            experts: experts.to_vec(),
+            output: self.loss.output(),
+            text: text.clone(),
+            inputs: self.encoder.inputs(),
+            encoder: Some(self.encoder.identity()),
+            files: Default::default(),
+            training,
+            evaluation,
+        };
+        Ok(Bundle::assemble(manifest, graph.to_bytes(), Some(self.encoder.tokenizer().to_vec()))?)
+    }
+
+    /// `scores`, or `log_probs` of the softmax of `T * score`.
+    fn outputs(&self, graph: &mut GraphBuilder, embedding: &Value) {
+        let shape = [Dimension::Named("batch"), Dimension::Fixed(self.expert_means.len())];
+        let (deviation, tokens) = self.head.export(graph, embedding);
+        let means = graph.constant("expert_means", Constant::f32(&[1, self.expert_means.len()], &self.expert_means.to_vec()));
+        let scores = graph.add("Add", &[&deviation, &means]);
+        match self.loss {
+            Loss::Score => graph.output("scores", &scores, Element::F32, &shape),
+            Loss::SoftLabel { temperature } => {
+                let temperature = graph.scalar(temperature);
+                let logits = graph.add("Mul", &[&scores, &temperature]);
+                let shares = graph.add_with("LogSoftmax", &[&logits], vec![int("axis", -1)]);
+                graph.output("log_probs", &shares, Element::F32, &shape);
+            }
+        }
+        if let Some(tokens) = tokens {
+            graph.output("output_tokens", &tokens, Element::F32, &shape);
+        }
+    }
+}
+
+/// The layer behind a fine-tuned encoder.
+#[derive(Debug, Clone)]
+pub struct BertPart {
+    head: Head,
+}
+
+impl Part for BertPart {
+    fn predict(&self, views: &Views) -> Array2<f32> {
+        self.head.deviation(views.embedding.as_ref().expect("the fine-tuned encoder's embeddings").view())
+    }
+
+    fn output_tokens(&self, views: &Views) -> Option<Array2<f32>> {
+        self.head.output_tokens(views.embedding.as_ref().expect("as in predict").view())
+    }
+
+    fn export(&self, graph: &mut GraphBuilder, inputs: &GraphViews) -> (Value, Option<Value>) {
+        self.head.export(graph, inputs.embedding.as_ref().expect("the fine-tuned encoder's embedding"))
+    }
+}
