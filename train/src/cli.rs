@@ -32,7 +32,8 @@ pub enum Command {
 }
 
 impl Cli {
-    /// Does the step. A failure is told on standard error, with what led to it; the exit code is then 1.
+    /// Does the step. A failure is told on standard error, with what led to it; the exit code is then 1,
+    /// or what [`prepare::Stopped`] says.
     #[must_use]
     pub fn run(self) -> ExitCode {
         let result = match self.command {
@@ -46,7 +47,7 @@ impl Cli {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("error: {error:#}");
-                ExitCode::FAILURE
+                error.downcast_ref::<prepare::Stopped>().map_or(ExitCode::FAILURE, |stopped| stopped.exit_code().into())
             }
         }
     }

@@ -20,6 +20,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use routing::snapshot::Expert;
+use serde::Serialize;
 
 pub use asking::{Asked, Ending};
 pub use plan::Plan;
@@ -28,8 +29,9 @@ pub use scoring::score_rows;
 use crate::{
     ask::{AskOptions, Asker, Backoff},
     bertscore::BertScore,
-    outcomes::Writer,
+    outcomes::{Row, Writer},
 };
+use asking::Signals;
 use journal::Journal;
 
 /// Examples:
@@ -47,6 +49,10 @@ pub struct PrepareArgs {
     /// The outcomes file to write; .gz and .zst are compressed. The journal lies beside it
     #[arg(long)]
     pub out: PathBuf,
+    /// Also write the last line of standard output, how it ended in JSON, to this file (in a Pod: /dev/termination-log)
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
+    /// How experts are asked and answers scored.
     #[command(flatten)]
     pub options: PrepareOptions,
 }
@@ -114,26 +120,80 @@ fn above_zero(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0).ok_or_else(|| "a number above 0 is expected".to_owned())
 }
 
-/// What a preparation came to.
-#[derive(Debug)]
+/// What a preparation came to, for people and for whoever started it.
+#[derive(Debug, Clone, Serialize)]
 pub struct Prepared {
     /// How the asking ended.
+    #[serde(flatten)]
     pub ending: Ending,
+    /// Queries in the outcomes file.
+    pub queries: usize,
     /// Outcomes there are now.
     pub outcomes: usize,
     /// Outcomes there should be.
     pub wanted: usize,
+    /// Queries that some expert left without an answer in this run.
+    pub failures: usize,
+    /// By this run and earlier ones.
+    pub spent_usd: f64,
+}
+
+/// Asking ended before all was asked. No failure, but not what was wanted either: [`Stopped::exit_code`] tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+pub enum Stopped {
+    /// By a signal.
+    #[error("interrupted: what was answered is kept in the journal, and the same command goes on from there")]
+    Interrupted,
+    /// By `--max-cost-usd`.
+    #[error(
+        "stopped before --max-cost-usd would be passed: the next request may cost USD {next_usd:.6}. The outcomes file has what was answered"
+    )]
+    OutOfMoney {
+        /// The worst case of the request that did not fit.
+        next_usd: f64,
+    },
+}
+
+impl Stopped {
+    /// 130, as a shell says of Ctrl-C; 3 where the money was spent.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Interrupted => 130,
+            Self::OutOfMoney { .. } => 3,
+        }
+    }
 }
 
 impl PrepareArgs {
     /// Does the step.
     ///
     /// # Errors
-    /// What went wrong; also an interruption, after which the journal has all that was answered.
+    /// What went wrong; also [`Stopped`], after which the journal has all that was answered.
     pub fn run(self) -> Result<()> {
-        let experts = read_experts(&self.manifest, &self.options)?;
-        prepare(&self.queries, &experts, &self.out, &self.options).map(|_| ())
+        let prepared =
+            read_experts(&self.manifest, &self.options).and_then(|experts| prepare(&self.queries, &experts, &self.out, &self.options));
+        if !self.options.dry_run {
+            let summary = summary(&prepared);
+            println!("{summary}");
+            if let Some(path) = &self.summary {
+                std::fs::write(path, summary + "\n").with_context(|| format!("writing {}", path.display()))?;
+            }
+        }
+        prepared?.ending.into_result()
     }
+}
+
+/// One line of JSON: small enough for a container's termination message, which holds 4096 bytes.
+fn summary(prepared: &Result<Prepared>) -> String {
+    let summary = match prepared {
+        Ok(prepared) => serde_json::to_value(prepared).unwrap_or_default(),
+        Err(error) => {
+            let error: String = format!("{error:#}").chars().take(1000).collect();
+            serde_json::json!({"ending": "failed", "error": error})
+        }
+    };
+    summary.to_string()
 }
 
 /// The experts of the manifest's one router.
@@ -171,39 +231,54 @@ pub fn prepare(queries: &Path, experts: &[Expert], out: &Path, options: &Prepare
     if options.dry_run {
         let answers = journal::read(&journal_path)?;
         println!("{}", plan.estimate(&answers));
-        return Ok(Prepared { ending: Ending::Complete, outcomes: 0, wanted: plan.wanted() });
+        let (wanted, queries) = (plan.wanted(), plan.rows.len());
+        return Ok(Prepared { ending: Ending::Complete, queries, outcomes: 0, wanted, failures: 0, spent_usd: answers.spent_usd });
     }
     if let Some(folder) = out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     }
     let journal = Journal::open(&journal_path, options.fresh)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting threads")?;
-    let asked = runtime.block_on(asking::ask_all(&plan, &journal, options))?;
+    let asked = runtime.block_on(ask_and_score(plan, &journal, bertscore, options));
     runtime.shutdown_timeout(Duration::from_millis(100));
-    finish(plan, asked, &journal_path, bertscore, out)
+    let (prepared, rows) = asked?;
+    if prepared.ending != Ending::Interrupted {
+        let mut writer = Writer::create(out)?;
+        rows.iter().try_for_each(|row| writer.write(row))?;
+        writer.finish()?;
+        let Prepared { queries, outcomes, wanted, spent_usd, .. } = prepared;
+        eprintln!("{}: {queries} queries, {outcomes} of {wanted} outcomes, USD {spent_usd:.6} spent in all", out.display());
+    }
+    Ok(prepared)
 }
 
-fn finish(plan: Plan, asked: Asked, journal_path: &Path, bertscore: Option<BertScore>, out: &Path) -> Result<Prepared> {
-    let Asked { ending, failures, spent_usd } = asked;
-    if let Ending::Interrupted = ending {
-        bail!("interrupted: what was answered is in {}; the same command goes on from there", journal_path.display());
-    }
+/// A signal ends either; what is written is then what was there before.
+async fn ask_and_score(
+    plan: Plan,
+    journal: &Journal,
+    bertscore: Option<BertScore>,
+    options: &PrepareOptions,
+) -> Result<(Prepared, Vec<Row>)> {
+    let mut signals = Signals::new()?;
+    let Asked { ending, failures, spent_usd } = asking::ask_all(&plan, journal, options, &mut signals).await?;
     for failure in failures.iter().take(10) {
         eprintln!("no answer: {failure}");
     }
-    let answers = journal::read(journal_path)?;
     let wanted = plan.wanted();
-    let rows = plan.rows(&answers);
-    let rows = score_rows(rows, bertscore)?;
+    let rows = plan.rows(&journal::read(journal.path())?);
     let outcomes = rows.iter().map(|row| row.outcomes.len()).sum();
-    let mut writer = Writer::create(out)?;
-    rows.iter().try_for_each(|row| writer.write(row))?;
-    writer.finish()?;
-    if let Ending::OutOfMoney { next_usd } = ending {
-        eprintln!("stopped before --max-cost-usd would be passed: the next request may cost USD {next_usd:.6}");
+    let mut prepared = Prepared { ending, queries: rows.len(), outcomes, wanted, failures: failures.len(), spent_usd };
+    if ending == Ending::Interrupted {
+        return Ok((prepared, Vec::new()));
     }
-    eprintln!("{}: {} queries, {outcomes} of {wanted} outcomes, USD {spent_usd:.6} spent in all", out.display(), rows.len());
-    Ok(Prepared { ending, outcomes, wanted })
+    let scoring = tokio::task::spawn_blocking(move || score_rows(rows, bertscore.as_ref()));
+    tokio::select! {
+        scored = scoring => Ok((prepared, scored.context("scoring")??)),
+        () = signals.next() => {
+            prepared.ending = Ending::Interrupted;
+            Ok((prepared, Vec::new()))
+        }
+    }
 }
 
 fn bertscore(options: &PrepareOptions) -> Result<BertScore> {

@@ -48,12 +48,13 @@ impl Answer {
     pub fn outcome(&self, expert: &str) -> Outcome {
         let mut outcome = Outcome {
             expert: expert.to_owned(),
-            nll: self.nll,
+            nll: self.nll.map(|nll| rounded(nll, 1e6)),
             prompt_tokens: self.usage.map(|usage| usage.prompt_tokens as f64),
             completion_tokens: self.usage.map(|usage| usage.completion_tokens as f64),
             cached_tokens: self.usage.map(|usage| usage.cached_tokens as f64),
-            seconds: Some((self.seconds * 1e4).round() / 1e4),
-            cost_usd: self.cost_usd,
+            seconds: Some(rounded(self.seconds, 1e4)),
+            // A millionth of a millionth: far below the price of a token.
+            cost_usd: self.cost_usd.map(|cost| rounded(cost, 1e12)),
             response: Some(self.text.clone()),
             ..Outcome::default()
         };
@@ -62,6 +63,11 @@ impl Answer {
         }
         outcome
     }
+}
+
+/// To so many parts of one, for a file that people read.
+fn rounded(value: f64, parts: f64) -> f64 {
+    (value * parts).round() / parts
 }
 
 fn cost(prices: &Prices, usage: Option<Usage>, busy_seconds: f64) -> Option<f64> {

@@ -4,7 +4,7 @@
 
 use super::{
     quantise::{Quantised, Site},
-    weights::{Weights, layer_prefix},
+    weights::{WORDS, Weights, layer_prefix},
 };
 use crate::onnx::{Constant, Dimension, Element, GraphBuilder, Value, float, int, ints};
 
@@ -36,19 +36,17 @@ pub struct Encoded {
 
 /// Adds the encoder to a graph.
 pub fn add(builder: &mut GraphBuilder, weights: &Weights, precision: Precision<'_>) -> Encoded {
-    let shape = [Dimension::Named("batch"), Dimension::Named("sequence")];
-    let ids = builder.input(INPUT_IDS, Element::I64, &shape);
-    let mask = builder.input(ATTENTION_MASK, Element::I64, &shape);
-    let mask = builder.cast(&mask, Element::F32);
     let mut writer = Writer { builder, weights, precision, taps: Vec::new() };
-    let mut x = writer.embeddings(&ids);
-    let bias = writer.mask_bias(&mask);
-    for layer in 0..weights.config.layers {
-        x = writer.layer(layer, &x, &bias);
-    }
+    let (x, mask) = writer.states(weights.config.layers);
     let taps = std::mem::take(&mut writer.taps);
     let pooled = writer.mean(&x, &mask);
     Encoded { pooled, taps }
+}
+
+/// Adds the first `layers` layers to a graph, in 32-bit floats: `[batch, sequence, hidden]`, the state of every token behind them.
+pub fn token_states(builder: &mut GraphBuilder, weights: &Weights, layers: usize) -> Value {
+    let mut writer = Writer { builder, weights, precision: Precision::Full, taps: Vec::new() };
+    writer.states(layers.min(weights.config.layers)).0
 }
 
 /// A vector scaled to length 1.
@@ -71,6 +69,20 @@ enum Operand<'a> {
 }
 
 impl<'a> Writer<'a> {
+    /// The inputs, and so many layers over them: every token's state, and the mask in floats.
+    fn states(&mut self, layers: usize) -> (Value, Value) {
+        let shape = [Dimension::Named("batch"), Dimension::Named("sequence")];
+        let ids = self.builder.input(INPUT_IDS, Element::I64, &shape);
+        let mask = self.builder.input(ATTENTION_MASK, Element::I64, &shape);
+        let mask = self.builder.cast(&mask, Element::F32);
+        let mut x = self.embeddings(&ids);
+        let bias = self.mask_bias(&mask);
+        for layer in 0..layers {
+            x = self.layer(layer, &x, &bias);
+        }
+        (x, mask)
+    }
+
     fn constant(&mut self, name: &str) -> Value {
         let constant = Constant::f32(self.weights.tensor(name).dims(), &self.weights.values(name));
         self.builder.constant(name, constant)
@@ -97,7 +109,7 @@ impl<'a> Writer<'a> {
     }
 
     fn words(&mut self, ids: &Value) -> Value {
-        let name = "embeddings.word_embeddings.weight";
+        let name = WORDS;
         let Precision::Int8(quantised) = self.precision else {
             let table = self.constant(name);
             return self.builder.add("Gather", &[&table, ids]);

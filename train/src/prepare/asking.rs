@@ -2,15 +2,21 @@
 
 use std::{
     ops::ControlFlow,
+    pin::pin,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use futures_util::{StreamExt, future::try_join_all, stream};
-use tokio::sync::Semaphore;
+use futures_util::{StreamExt, future::join_all, stream};
+use serde::Serialize;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{Semaphore, watch},
+};
 
 use super::{
-    PrepareOptions,
+    PrepareOptions, Stopped,
     journal::{self, Journal},
     money::{Money, Spent},
     pace::Pace,
@@ -18,7 +24,7 @@ use super::{
     progress::Progress,
 };
 use crate::{
-    ask::{AskError, Asker, Attempt},
+    ask::{Answer, AskError, Asker, Attempt},
     nll,
 };
 
@@ -34,7 +40,8 @@ pub struct Asked {
 }
 
 /// How asking ended.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(tag = "ending", rename_all = "snake_case")]
 pub enum Ending {
     /// All was asked.
     Complete,
@@ -47,6 +54,20 @@ pub enum Ending {
     Interrupted,
 }
 
+impl Ending {
+    /// Anything but the completion is an error.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn into_result(self) -> Result<()> {
+        match self {
+            Self::Complete => Ok(()),
+            Self::OutOfMoney { next_usd } => Err(Stopped::OutOfMoney { next_usd }.into()),
+            Self::Interrupted => Err(Stopped::Interrupted.into()),
+        }
+    }
+}
+
 /// What all requests share.
 struct Shared<'a> {
     plan: &'a Plan,
@@ -56,16 +77,24 @@ struct Shared<'a> {
     at_once: Semaphore,
     progress: Progress,
     failures: Mutex<Vec<String>>,
+    /// Why nothing new is sent any more; the first reason stays.
+    reason: Mutex<Option<Reason>>,
+    stop: watch::Sender<bool>,
 }
 
-/// Why no more is asked.
-enum Stop {
+/// Why nothing new is sent any more.
+enum Reason {
     OutOfMoney(f64),
     Error(anyhow::Error),
+    Signal,
 }
 
-/// Asks all. An interruption drops what is under way: the journal has the rest.
-pub(super) async fn ask_all(plan: &Plan, journal: &Journal, options: &PrepareOptions) -> Result<Asked> {
+/// What is under way when asking stops is paid for, and so is waited for; but not longer than those who end processes wait.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Asks all. Whatever ends it early (money, an error, a signal): nothing new is sent then, and what is under way is waited for a little,
+/// unless a signal says otherwise. The journal has all that was answered.
+pub(super) async fn ask_all(plan: &Plan, journal: &Journal, options: &PrepareOptions, signals: &mut Signals) -> Result<Asked> {
     let answers = journal::read(journal.path())?;
     let open = |question: &&Question| !answers.found.contains_key(&question.key);
     let todo: Vec<Vec<(usize, &Question)>> = plan
@@ -81,95 +110,151 @@ pub(super) async fn ask_all(plan: &Plan, journal: &Journal, options: &PrepareOpt
         at_once: Semaphore::new(options.at_once.map_or(Semaphore::MAX_PERMITS, usize::from)),
         progress: Progress::new(todo.iter().map(Vec::len).sum()),
         failures: Mutex::default(),
+        reason: Mutex::default(),
+        stop: watch::Sender::new(false),
     };
-    let experts = plan.askers.iter().zip(todo).map(|(asker, todo)| ask_expert(&shared, asker, todo));
-    let ending = tokio::select! {
-        asked = try_join_all(experts) => match asked {
-            Ok(_) => Ending::Complete,
-            Err(Stop::OutOfMoney(next_usd)) => Ending::OutOfMoney { next_usd },
-            Err(Stop::Error(error)) => return Err(error),
-        },
-        signal = interrupted() => { signal?; Ending::Interrupted }
-    };
+    shared.ask(todo, signals).await;
     shared.progress.finish();
+    let spent_usd = shared.money.spent_usd();
+    let ending = match shared.reason.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        None => Ending::Complete,
+        Some(Reason::OutOfMoney(next_usd)) => Ending::OutOfMoney { next_usd },
+        Some(Reason::Signal) => Ending::Interrupted,
+        Some(Reason::Error(error)) => return Err(error),
+    };
     let failures = shared.failures.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(Asked { ending, failures, spent_usd: shared.money.spent_usd() })
+    Ok(Asked { ending, failures, spent_usd })
 }
 
-async fn interrupted() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
-    tokio::select! {
-        pressed = tokio::signal::ctrl_c() => pressed.context("listening for Ctrl-C"),
-        _ = terminate.recv() => Ok(()),
+/// Ctrl-C, and what ends a Pod.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> Result<Self> {
+        let listen = |kind| signal(kind).context("listening for signals");
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
-}
 
-async fn ask_expert(shared: &Shared<'_>, asker: &Asker, todo: Vec<(usize, &Question)>) -> Result<(), Stop> {
-    let most = asker.expert().max_in_flight.unwrap_or(u32::MAX) as usize;
-    let concurrency = usize::from(shared.options.concurrency).min(most).max(1);
-    let pace = Pace::new(shared.options.rate);
-    let mut answers = stream::iter(todo).map(|(row, question)| ask_one(shared, asker, &pace, row, question)).buffer_unordered(concurrency);
-    while let Some(answer) = answers.next().await {
-        match answer {
-            // What is under way elsewhere is waited for, so that what was paid for is kept.
-            Err(Stop::OutOfMoney(usd)) => {
-                while let Some(rest) = answers.next().await {
-                    if let Err(Stop::Error(error)) = rest {
-                        return Err(Stop::Error(error));
-                    }
-                }
-                return Err(Stop::OutOfMoney(usd));
-            }
-            other => other?,
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
     }
-    Ok(())
-}
-
-async fn ask_one(shared: &Shared<'_>, asker: &Asker, pace: &Pace, row: usize, question: &Question) -> Result<(), Stop> {
-    let _permit = shared.at_once.acquire().await.expect("the semaphore is never closed");
-    pace.turn().await;
-    let most = asker.most_cost_usd(&question.body);
-    shared.money.reserve(most).await.map_err(|Spent| Stop::OutOfMoney(most))?;
-    let (_busy, busy) = pace.busy();
-    let mut trouble = None;
-    let asked = asker
-        .ask(&question.body, busy, |attempt| {
-            let (told, go_on) = match attempt {
-                Attempt::Sent => (shared.journal.sent(&question.key, most), true),
-                Attempt::Lost => (Ok(()), shared.money.lose(most)),
-                Attempt::Failed { pause } => {
-                    pause.into_iter().for_each(|pause| pace.pause(pause));
-                    (shared.journal.failed(&question.key), true)
-                }
-            };
-            trouble = told.err();
-            if trouble.is_none() && go_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })
-        .await;
-    shared.money.settle(most, asked.as_ref().map_or(0.0, |answer| answer.cost_usd.unwrap_or(most)));
-    if let Some(error) = trouble {
-        return Err(Stop::Error(error));
-    }
-    let answered = asked.is_ok();
-    match asked {
-        Ok(answer) => {
-            let mut outcome = answer.outcome(&question.key.expert);
-            if shared.options.reference_nll {
-                let likelihood = reference_nll(shared, asker, row).await.map_err(Stop::Error)?;
-                outcome.other.extend(likelihood.map(|nll| ("reference_nll".to_owned(), nll.into())));
-            }
-            shared.journal.answered(&question.key, outcome).map_err(Stop::Error)?;
-        }
-        Err(AskError::Stopped) => return Err(Stop::OutOfMoney(most)),
-        Err(error) => shared.failed(asker, question, &error).map_err(Stop::Error)?,
-    }
-    shared.progress.step(answered, shared.money.spent_usd());
-    Ok(())
 }
 
 impl Shared<'_> {
+    async fn ask(&self, todo: Vec<Vec<(usize, &Question)>>, signals: &mut Signals) {
+        let mut experts = pin!(join_all(self.plan.askers.iter().zip(todo).map(|(asker, todo)| self.ask_expert(asker, todo))));
+        let finished = tokio::select! {
+            _ = &mut experts => true,
+            () = signals.next() => { self.end(Reason::Signal); false }
+            () = self.stopped() => false,
+        };
+        if !finished {
+            self.progress.say("stopping: waiting for the answers under way (Ctrl-C drops them)");
+            tokio::select! {
+                _ = &mut experts => {}
+                () = signals.next() => {}
+                () = tokio::time::sleep(DRAIN) => {}
+            }
+        }
+    }
+
+    fn end(&self, reason: Reason) {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        self.stop.send_replace(true);
+    }
+
+    fn stops(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    async fn stopped(&self) {
+        // It fails only where there is no sender any more, and `self` has it.
+        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    async fn ask_expert(&self, asker: &Asker, todo: Vec<(usize, &Question)>) {
+        let most = asker.expert().max_in_flight.unwrap_or(u32::MAX) as usize;
+        let concurrency = usize::from(self.options.concurrency).min(most).max(1);
+        let pace = Pace::new(self.options.rate);
+        let ask = |(row, question)| self.ask_in_turn(asker, &pace, row, question);
+        stream::iter(todo).for_each_concurrent(concurrency, ask).await;
+    }
+
+    async fn ask_in_turn(&self, asker: &Asker, pace: &Pace, row: usize, question: &Question) {
+        let _permit = self.at_once.acquire().await.expect("the semaphore is never closed");
+        let turn = async {
+            pace.turn().await;
+            let most = asker.most_cost_usd(&question.body);
+            self.money.reserve(most).await.map_err(|Spent| Reason::OutOfMoney(most)).map(|()| most)
+        };
+        let reserved = tokio::select! {
+            biased;
+            () = self.stopped() => return,
+            reserved = turn => reserved,
+        };
+        let asked = match reserved {
+            Ok(most) => self.ask_one(asker, pace, (row, question), most).await,
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = asked {
+            self.end(reason);
+        }
+    }
+
+    /// Asks one question for which `most` is set aside.
+    async fn ask_one(&self, asker: &Asker, pace: &Pace, (row, question): (usize, &Question), most: f64) -> Result<(), Reason> {
+        let (_busy, busy) = pace.busy();
+        let (mut trouble, mut out_of_money) = (None, false);
+        let tell = |attempt| {
+            let told = match attempt {
+                Attempt::Sent if self.stops() => return ControlFlow::Break(()),
+                Attempt::Sent => self.journal.sent(&question.key, most),
+                Attempt::Lost => {
+                    out_of_money = !self.money.lose(most);
+                    Ok(())
+                }
+                Attempt::Failed { pause } => {
+                    pause.into_iter().for_each(|pause| pace.pause(pause));
+                    self.journal.failed(&question.key)
+                }
+            };
+            trouble = told.err();
+            if trouble.is_none() && !out_of_money { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        let asked = asker.ask(&question.body, busy, tell).await;
+        self.money.settle(most, asked.as_ref().map_or(0.0, |answer| answer.cost_usd.unwrap_or(most)));
+        if let Some(error) = trouble {
+            return Err(Reason::Error(error));
+        }
+        if out_of_money {
+            return Err(Reason::OutOfMoney(most));
+        }
+        let answered = asked.is_ok();
+        match asked {
+            Ok(answer) => self.keep(asker, (row, question), &answer).await.map_err(Reason::Error)?,
+            // Others had a reason.
+            Err(AskError::Stopped) => return Ok(()),
+            Err(error) => self.failed(asker, question, &error).map_err(Reason::Error)?,
+        }
+        self.progress.step(answered, self.money.spent_usd());
+        Ok(())
+    }
+
+    async fn keep(&self, asker: &Asker, (row, question): (usize, &Question), answer: &Answer) -> Result<()> {
+        let mut outcome = answer.outcome(&question.key.expert);
+        if self.options.reference_nll {
+            let likelihood = reference_nll(self, asker, row).await?;
+            outcome.other.extend(likelihood.map(|nll| ("reference_nll".to_owned(), nll.into())));
+        }
+        self.journal.answered(&question.key, outcome)
+    }
+
     /// Counts a query without an answer. An error where more of them would follow.
     fn failed(&self, asker: &Asker, question: &Question, error: &AskError) -> Result<()> {
         let name = &asker.expert().name;

@@ -54,7 +54,31 @@ impl Progress {
         format!("{rate:.1} a second, {} left, USD {spent_usd:.6} spent{failed}", HumanDuration(left))
     }
 
+    /// Something besides, without breaking the bar.
+    pub(super) fn say(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
     pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Progress of scoring.
+pub(super) struct Scored(ProgressBar);
+
+impl Scored {
+    pub(super) fn new(total: usize) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr_with_hz(5));
+        bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len}  comparing with references, {eta} left").expect("a constant"));
+        Self(bar)
+    }
+
+    pub(super) fn step(&self) {
+        self.0.inc(1);
+    }
+
+    pub(super) fn finish(&self) {
+        self.0.finish_and_clear();
     }
 }
