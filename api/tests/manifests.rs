@@ -1,5 +1,7 @@
 //! Manifests in, snapshots out: each `fixtures/*.yaml` beside the snapshot it makes. Add a case by adding a file.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use std::{fs, path::Path};
 
 use api::{Standalone, read_manifest};

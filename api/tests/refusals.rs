@@ -1,6 +1,8 @@
 //! Manifests with one thing wrong: the error names the field and what is expected. Rules a cluster checks as CEL are held against the
 //! same CEL, evaluated here.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use std::fs;
 
 use api::{Standalone, crds, read_manifest, read_objects};

@@ -1,5 +1,7 @@
 //! What an API server demands of a CRD's schema ("structural"), checked without one.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use api::crds;
 use serde_json::Value;
 

@@ -16,6 +16,9 @@ pub mod session;
 pub mod batch;
 pub mod engine;
 
+#[cfg(test)]
+mod testing;
+
 pub use bundle::{Bundle, BundleError, Manifest};
 pub use engine::{Engine, EngineOptions, Prediction, ScoreError};
 pub use features::{Extractor, Row};

@@ -94,6 +94,7 @@ impl Scorer for Network {
 
 /// One thread, all optimisations. Shapes change with every batch, so patterns of memory are not planned; and no arena, which would keep
 /// the largest batch's memory for ever: the allocator gives it back.
+#[expect(clippy::result_large_err, reason = "ort's own errors carry the builder back")]
 fn session(bundle: &Bundle, onnxruntime: Option<&Path>) -> Result<Session, BundleError> {
     let environment = load_runtime(onnxruntime).map_err(BundleError::Runtime)?;
     let invalid = |error: ort::Error| BundleError::invalid(GRAPH, error.message().to_owned());

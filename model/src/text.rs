@@ -49,7 +49,7 @@ impl TextRules {
         let said = || prompt.turns.iter().filter(|turn| !turn.text.trim().is_empty()).map(|turn| (&*turn.role, &*turn.text));
         let users = || said().filter(|(role, _)| *role == "user").map(|(_, text)| text);
         let chosen: Vec<&str> = match self.messages {
-            Messages::LastUser => users().last().into_iter().collect(),
+            Messages::LastUser => users().next_back().into_iter().collect(),
             Messages::Users => users().collect(),
             Messages::All => Vec::new(),
         };

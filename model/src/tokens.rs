@@ -96,3 +96,38 @@ fn specials(tokenizer: &Tokenizer) -> Result<(Vec<i64>, Vec<i64>), String> {
     let wide = |ids: &[u32]| ids.iter().map(|id| i64::from(*id)).collect();
     Ok((wide(&dressed[..at]), wide(&dressed[at + bare.len()..])))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::tokenizer;
+
+    fn check(text: &str, max_tokens: usize, head_percent: u8, expect: &[i64]) {
+        let tokens = Tokens::new(&tokenizer(), max_tokens, head_percent).unwrap();
+        assert_eq!(tokens.encode(text).unwrap(), expect, "{text:?}");
+    }
+
+    #[test]
+    fn special_tokens_stand_around_and_the_files_own_padding_and_truncation_are_not_heeded() {
+        check("one", 16, 50, &[2, 4, 3]);
+        check("one two three four one two three four", 16, 50, &[2, 4, 5, 6, 7, 4, 5, 6, 7, 3]);
+        check("", 16, 50, &[2, 3]);
+    }
+
+    #[test]
+    fn head_and_tail_stay_of_a_text_that_is_too_long() {
+        check("one one one two three four four", 6, 50, &[2, 4, 4, 7, 7, 3]);
+        check("one one one two three four four", 6, 100, &[2, 4, 4, 4, 5, 3]);
+        check("one one one two three four four", 6, 0, &[2, 5, 6, 7, 7, 3]);
+        // So long that most of it is not tokenised at all.
+        let long = format!("one two {} three four", "one ".repeat(100_000));
+        check(&long, 6, 50, &[2, 4, 5, 6, 7, 3]);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused() {
+        for (json, max_tokens) in [(&b"{}"[..], 16), (b"not json", 16), (&tokenizer(), 2), (&tokenizer(), 1 << 20)] {
+            assert!(Tokens::new(json, max_tokens, 50).is_err());
+        }
+    }
+}

@@ -104,6 +104,18 @@ impl Queue {
         self.threads.len()
     }
 
+    /// Texts that wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.shared.lock().waiting.len()
+    }
+
+    /// Those who wait for them.
+    #[cfg(test)]
+    pub(super) fn callers(&self) -> usize {
+        self.shared.lock().waiting.iter().map(|entry| entry.callers.len()).sum()
+    }
+
     pub(super) async fn ask(&self, key: Key, text: String, deadline: Duration) -> Answer {
         let receiver = self.enter(key, text, deadline)?;
         match tokio::time::timeout(deadline, receiver).await {
