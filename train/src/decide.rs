@@ -1,12 +1,15 @@
 //! Predictions to choices, by the very rule that serving uses ([`routing::choose`]).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
+use rayon::prelude::*;
 use routing::{
     Prices, Request, Scores, Snapshot, Table, TableError,
     snapshot::{Expert, Objective, Placement, Policy, Weights},
 };
+
+use crate::{data::Data, prices};
 
 /// What a router predicts of some rows.
 #[derive(Debug, Clone)]
@@ -19,6 +22,31 @@ pub struct Predictions {
     pub seconds: Vec<f32>,
     /// Of each row.
     pub prompt_tokens: Vec<f64>,
+}
+
+impl Predictions {
+    /// Some of the rows.
+    #[must_use]
+    pub fn select(&self, rows: &[usize]) -> Self {
+        Self {
+            quality: self.quality.select(Axis(0), rows),
+            output_tokens: self.output_tokens.select(Axis(0), rows),
+            seconds: self.seconds.clone(),
+            prompt_tokens: rows.iter().map(|row| self.prompt_tokens[*row]).collect(),
+        }
+    }
+}
+
+impl Rule {
+    /// The tolerance, or the weight of a cent; 0 where there is none.
+    #[must_use]
+    pub fn setting(self) -> f64 {
+        match self {
+            Self::Quality => 0.0,
+            Self::Cost { tolerance } => tolerance,
+            Self::Balanced { cost_weight } => cost_weight,
+        }
+    }
 }
 
 /// An objective with its setting.
@@ -88,7 +116,7 @@ impl Chooser {
             };
             routing::choose(&table, &request, &[], Ok(&scores)).map_or(0, |decision| decision.expert)
         };
-        Ok((0..predictions.quality.nrows()).map(row).collect())
+        Ok((0..predictions.quality.nrows()).into_par_iter().map(row).collect())
     }
 
     fn policy(&self, rule: Rule) -> Policy {
@@ -100,6 +128,93 @@ impl Chooser {
                 Policy { objective: Objective::Balanced, weights: Weights { quality: 1.0, cost: cost_weight, latency: 0.0 }, ..policy }
             }
         }
+    }
+}
+
+/// Where prices, limits and placements come from: a manifest, or the outcomes themselves.
+#[derive(Debug, Clone)]
+pub struct Market {
+    snapshot: Option<Snapshot>,
+}
+
+/// Why a manifest is of no use here.
+#[derive(Debug, thiserror::Error)]
+pub enum MarketError {
+    /// The disk says no.
+    #[error("cannot read {path}")]
+    Read {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The manifest is not as it should be.
+    #[error("{path}: {source}")]
+    Manifest {
+        /// Which file.
+        path: String,
+        /// Where and why.
+        source: api::ManifestError,
+    },
+    /// Experts bind by name.
+    #[error("the manifest has no expert {}; it has {}", missing.join(", "), known.join(", "))]
+    MissingExperts {
+        /// In the outcomes.
+        missing: Vec<String>,
+        /// In the manifest.
+        known: Vec<String>,
+    },
+}
+
+impl Market {
+    /// Of a manifest, or of none.
+    ///
+    /// # Errors
+    /// The file and what is wrong with it.
+    pub fn read(manifest: Option<&Path>) -> Result<Self, MarketError> {
+        let Some(path) = manifest else { return Ok(Self { snapshot: None }) };
+        let name = path.display().to_string();
+        let yaml = std::fs::read_to_string(path).map_err(|source| MarketError::Read { path: name.clone(), source })?;
+        let standalone = api::Standalone { base_directory: path.parent().map(Path::to_path_buf).unwrap_or_default(), ..Default::default() };
+        let snapshot = api::read_manifest(&yaml, &standalone).map_err(|source| MarketError::Manifest { path: name, source })?;
+        Ok(Self { snapshot: Some(snapshot) })
+    }
+
+    /// Makes the cost of outcomes that of the manifest's prices, where tokens are known; without a manifest all stays as it was paid.
+    ///
+    /// # Errors
+    /// The manifest lacks an expert.
+    pub fn reprice(&self, data: &mut Data) -> Result<(), MarketError> {
+        let Some(snapshot) = &self.snapshot else { return Ok(()) };
+        let known: Vec<String> = snapshot.experts.iter().map(|expert| expert.name.clone()).collect();
+        let missing: Vec<String> = data.experts.iter().filter(|name| !known.contains(name)).cloned().collect();
+        if !missing.is_empty() {
+            return Err(MarketError::MissingExperts { missing, known });
+        }
+        let of = |name: &String| snapshot.experts.iter().find(|expert| expert.name == *name).and_then(|expert| expert.prices);
+        let prices: Vec<Option<Prices>> = data.experts.iter().map(of).collect();
+        prices::reprice(data, &prices);
+        Ok(())
+    }
+
+    /// What chooses between the data's experts: by the manifest's prices and limits, else by prices read off these rows.
+    #[must_use]
+    pub fn chooser(&self, data: &Data) -> Chooser {
+        match &self.snapshot {
+            Some(snapshot) => Chooser::of_snapshot(snapshot, &data.experts),
+            None => Chooser::new(&data.experts, &prices::prices(data), &BTreeMap::new()),
+        }
+    }
+
+    /// `edge` or `cloud` by expert, where a manifest says so.
+    #[must_use]
+    pub fn placements(&self) -> BTreeMap<String, String> {
+        let name = |placement: Placement| match placement {
+            Placement::Edge => "edge".to_owned(),
+            Placement::Cloud => "cloud".to_owned(),
+        };
+        let experts = self.snapshot.iter().flat_map(|snapshot| &snapshot.experts);
+        experts.filter_map(|expert| Some((expert.name.clone(), name(expert.placement?)))).collect()
     }
 }
 

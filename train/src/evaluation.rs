@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::Settings;
+
 /// The whole of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
@@ -20,6 +22,15 @@ pub struct Evaluation {
     pub score_field: String,
     /// The kind of router: `knn`, `mlp`, `bert`, `lexical`, `mixture`.
     pub router_kind: String,
+    /// The expert with the best mean score on the training rows.
+    #[serde(default)]
+    pub best_single: String,
+    /// The expert with the least mean cost on the training rows.
+    #[serde(default)]
+    pub cheapest: String,
+    /// What `router.balanced` and `router.cost` were made with.
+    #[serde(default)]
+    pub settings: Settings,
     /// `edge` or `cloud` by expert, where a manifest says so.
     #[serde(default)]
     pub placements: BTreeMap<String, String>,

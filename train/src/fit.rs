@@ -1,17 +1,201 @@
-//! Arguments of the step.
+//! `fit`: an outcomes file to a bundle.
+//!
+//! In: outcomes, and a manifest where prices are to be those of a router to come. Out: a bundle that has been run through ONNX Runtime
+//! and compared with the trainer, or nothing. The same input gives the same bytes. Deliberately absent: asking experts (`prepare`), and
+//! any other look at the validation rows than to say how good the router is.
 
+mod bundle;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context, Result};
 use clap::Args;
+use model::TextRules;
 
-/// Arguments of the step.
-#[derive(Debug, Args)]
-pub struct FitArgs {}
+use crate::{
+    data::Data,
+    decide::Market,
+    encoder::{Encoder, EncoderOptions},
+    learn::{LearnOptions, Objective, learn},
+    outcomes::{self, Row, Split},
+    recipe::{LossChoice, RouterKind},
+    score::ScoreField,
+};
+
+/// Examples:
+///   expert-router-train fit --outcomes outcomes.jsonl.gz --out bundle/
+///   expert-router-train fit --outcomes outcomes.jsonl.gz --router lexical --objective cost --manifest router.yaml --out bundle/
+#[derive(Debug, Clone, Args)]
+#[command(verbatim_doc_comment)]
+pub struct FitArgs {
+    /// What experts made of queries, one query a line (also .gz, .zst); `prepare` writes it, or you do
+    #[arg(long)]
+    pub outcomes: PathBuf,
+    /// The bundle to write: a folder, or a .tar, .tar.gz, .tgz. An older bundle there is replaced
+    #[arg(long)]
+    pub out: PathBuf,
+    /// A manifest whose experts and prices the choice is to be good for. Without: prices are read off the outcomes
+    #[arg(long)]
+    pub manifest: Option<PathBuf>,
+    /// How.
+    #[command(flatten)]
+    pub options: FitOptions,
+}
+
+/// How a router is trained.
+#[derive(Debug, Clone, Args)]
+pub struct FitOptions {
+    /// Which router
+    #[arg(long, value_enum, default_value = "auto")]
+    pub router: RouterKind,
+    /// What is learnt from the scores
+    #[arg(long, value_enum, default_value = "auto")]
+    pub loss: LossChoice,
+    /// T of the soft labels softmax(T * score)
+    #[arg(long, default_value_t = 10.0, value_parser = above_zero)]
+    pub temperature: f32,
+    /// The score: `score`, `bertsim`, or a weighted sum such as 0.7*bertsim+0.3*score. Without: `score` where the file has any, else `bertsim`
+    #[arg(long)]
+    pub score: Option<ScoreField>,
+    /// Only these experts. Those left out still hint at what a query is like
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub experts: Vec<String>,
+    /// What routers are compared by
+    #[arg(long, value_enum, default_value = "quality")]
+    pub objective: Objective,
+    /// The same seed and input give the same bundle
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Tokens an encoder reads of a prompt; of a longer one head and tail
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(8..=512))]
+    pub max_tokens: u16,
+    /// An encoder's folder (model.safetensors, config.json, tokenizer.json). Without: the one that `make fetch` brings
+    #[arg(long)]
+    pub encoder: Option<PathBuf>,
+    /// Learn from the validation rows too, once all is chosen: better by a little, and nothing is left to tell how good it is
+    #[arg(long)]
+    pub with_validation: bool,
+}
+
+fn above_zero(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
+        _ => Err("must be a number above 0".into()),
+    }
+}
+
+/// What `fit` made.
+#[derive(Debug)]
+pub struct Fitted {
+    /// As it is written.
+    pub bundle: model::Bundle,
+    /// On the validation rows.
+    pub evaluation: crate::evaluation::Evaluation,
+    /// Of the comparison and the validation, in words.
+    pub summary: String,
+}
 
 impl FitArgs {
-    /// Does the step.
+    /// Trains, checks, writes.
     ///
     /// # Errors
-    /// What went wrong.
-    pub fn run(self) -> anyhow::Result<()> {
-        anyhow::bail!("this step is not built yet")
+    /// What is wrong with the input, by file and line; nothing is then written.
+    pub fn run(self) -> Result<()> {
+        let begun = Instant::now();
+        let progress = |what: &str| eprintln!("[{:6.1} s] {what}", begun.elapsed().as_secs_f64());
+        let fitted = fit(&self, &progress)?;
+        println!("{}", fitted.summary);
+        Ok(())
     }
+}
+
+/// Trains, checks, writes. `progress` is told what is being done.
+///
+/// # Errors
+/// See [`FitArgs::run`].
+pub fn fit(arguments: &FitArgs, progress: &(dyn Fn(&str) + Sync)) -> Result<Fitted> {
+    let FitArgs { outcomes: path, out, manifest, options } = arguments;
+    let rows = outcomes::read(path)?;
+    let data_sha256 = outcomes::file_sha256(path)?;
+    let field = options.score.clone().unwrap_or_else(|| default_field(&rows));
+    let rules = TextRules::default();
+    let market = Market::read(manifest.as_deref())?;
+    let experts = (!options.experts.is_empty()).then_some(options.experts.as_slice());
+    let mut data = Data::of(&rows, &field, experts, &rules).with_context(|| path.display().to_string())?;
+    drop(rows);
+    data.check_for_training(&field).with_context(|| path.display().to_string())?;
+    market.reprice(&mut data)?;
+    let (train, val) = (data.select(&data.of_split(Split::Train)), data.select(&data.of_split(Split::Val)));
+    progress(&format!("{} training and {} validation rows, {} experts, by {field}", train.rows(), val.rows(), data.experts.len()));
+    let learnt_from = if options.with_validation { joined(&data) } else { train };
+    let encoder = open_encoder(options)?;
+    let chooser = market.chooser(&learnt_from);
+    let learned = learn(&learnt_from, &chooser, encoder.as_ref(), &options.learn_options(), progress)?;
+    let job = bundle::Job {
+        options,
+        field: &field,
+        rules: &rules,
+        data_sha256,
+        learnt_from: &learnt_from,
+        val: &val,
+        chooser: &chooser,
+        placements: market.placements(),
+    };
+    let made = job.make(&learned, encoder.as_ref(), progress)?;
+    write(&made.bundle, out)?;
+    progress(&format!("wrote {}", out.display()));
+    Ok(made)
+}
+
+/// Rows that may be learnt from when nothing is left to be chosen.
+fn joined(data: &Data) -> Data {
+    let mut rows = data.of_split(Split::Train);
+    rows.extend(data.of_split(Split::Val));
+    rows.sort_unstable();
+    data.select(&rows)
+}
+
+fn default_field(rows: &[Row]) -> ScoreField {
+    let mut outcomes = rows.iter().flat_map(|row| &row.outcomes);
+    if outcomes.any(|outcome| outcome.score.is_some()) { ScoreField::default() } else { ScoreField::bertsim() }
+}
+
+impl FitOptions {
+    pub(crate) fn learn_options(&self) -> LearnOptions {
+        let Self { router: kind, loss, temperature, objective, seed, .. } = *self;
+        LearnOptions { kind, loss, temperature, objective, seed }
+    }
+}
+
+/// The encoder, where the router may need one. `auto` goes without where there is none.
+fn open_encoder(options: &FitOptions) -> Result<Option<Encoder>> {
+    if options.router == RouterKind::Lexical {
+        return Ok(None);
+    }
+    let encoder_options = EncoderOptions { max_tokens: usize::from(options.max_tokens), ..EncoderOptions::default() };
+    let folder = match (&options.encoder, parts::encoder()) {
+        (Some(folder), _) => folder.clone(),
+        (None, Ok(folder)) => folder,
+        (None, Err(missing)) if options.router.needs_encoder() => return Err(missing.into()),
+        (None, Err(missing)) => {
+            tracing::warn!(%missing, "routers that read embeddings are not tried");
+            eprintln!("warning: {missing}; routers that read embeddings are not tried");
+            return Ok(None);
+        }
+    };
+    Ok(Some(Encoder::open(&folder, encoder_options)?))
+}
+
+fn write(bundle: &model::Bundle, out: &Path) -> Result<()> {
+    let name = out.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let is_tar = [".tar", ".tar.gz", ".tgz"].iter().any(|ending| name.ends_with(ending));
+    if is_tar {
+        bundle.write_tar(out)?
+    } else {
+        bundle.write(out)?
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use ndarray::{Array1, Array2};
 use crate::{
     folds::{folds, held_out},
     linear::non_negative_least_squares,
-    parts::{Part, PartKind, PartOptions},
+    parts::{Part, PartKind, PartSpec},
     targets::Targets,
     views::Views,
 };
@@ -21,8 +21,8 @@ const PRIOR_STRENGTH: f64 = 0.3;
 #[derive(Debug, Clone)]
 pub struct OutOfFold {
     /// In this order.
-    pub kinds: Vec<PartKind>,
-    /// `rows x experts` for each kind.
+    pub specs: Vec<PartSpec>,
+    /// `rows x experts` for each of them.
     pub deviations: Vec<Array2<f32>>,
     /// Where the data has token counts and a part predicts them.
     pub output_tokens: Option<Array2<f32>>,
@@ -31,39 +31,52 @@ pub struct OutOfFold {
 /// A fitted mixture.
 pub struct Mixture {
     /// With their weights.
-    pub parts: Vec<(PartKind, f32, Box<dyn Part>)>,
+    pub parts: Vec<(PartSpec, f32, Box<dyn Part>)>,
     /// Of each expert.
     pub expert_means: Array1<f32>,
 }
 
 impl OutOfFold {
-    /// Fits every kind on all folds but one and predicts that one, fold by fold.
+    /// Fits every part on all folds but one and predicts that one, fold by fold. `progress` is told of each fold done.
     #[must_use]
-    pub fn of(views: &Views, targets: &Targets, groups: &[String], kinds: &[PartKind], options: &PartOptions) -> Self {
-        let fold_of = folds(groups, FOLDS, options.seed);
-        let mut deviations = vec![Array2::zeros(targets.deviation.dim()); kinds.len()];
+    pub fn of(views: &Views, targets: &Targets, groups: &[String], specs: &[PartSpec], seed: u64, progress: &dyn Fn(usize)) -> Self {
+        let fold_of = folds(groups, FOLDS, seed);
+        let mut deviations = vec![Array2::zeros(targets.deviation.dim()); specs.len()];
         let mut output_tokens = None;
         for fold in 0..FOLDS {
             let (out, rest) = held_out(&fold_of, fold);
             let (train, held) = (views.select(&rest), views.select(&out));
             let train_targets = targets.select(&rest);
-            for (kind, deviations) in kinds.iter().zip(&mut deviations) {
-                let part = kind.fit(&train, &train_targets, options);
+            let train_groups: Vec<String> = rest.iter().map(|row| groups[*row].clone()).collect();
+            for (spec, deviations) in specs.iter().zip(&mut deviations) {
+                let part = spec.fit(&train, &train_targets, &train_groups);
                 scatter(deviations, &out, &part.predict(&held));
                 if let Some(tokens) = part.output_tokens(&held) {
                     let all = output_tokens.get_or_insert_with(|| Array2::zeros(targets.deviation.dim()));
                     scatter(all, &out, &tokens);
                 }
             }
+            progress(fold + 1);
         }
-        Self { kinds: kinds.to_vec(), deviations, output_tokens }
+        Self { specs: specs.to_vec(), deviations, output_tokens }
+    }
+
+    /// Some of the parts.
+    #[must_use]
+    pub fn subset(&self, which: impl Fn(&PartSpec) -> bool) -> Self {
+        let kept: Vec<usize> = (0..self.specs.len()).filter(|at| which(&self.specs[*at])).collect();
+        Self {
+            specs: kept.iter().map(|at| self.specs[*at]).collect(),
+            deviations: kept.iter().map(|at| self.deviations[*at].clone()).collect(),
+            output_tokens: self.output_tokens.clone(),
+        }
     }
 
     /// Weights at least zero that bring the sum of parts nearest to what was observed, drawn to the prior ones.
     #[must_use]
     pub fn weights(&self, deviation: &Array2<f32>) -> Vec<f32> {
-        let prior = prior(&self.kinds);
-        let count = self.kinds.len();
+        let prior = prior(&self.specs);
+        let count = self.specs.len();
         let mut gram = Array2::<f64>::zeros((count, count));
         let mut target = vec![0.0_f64; count];
         for (place, observed) in deviation.indexed_iter().filter(|(_, observed)| !observed.is_nan()) {
@@ -95,7 +108,8 @@ impl OutOfFold {
 }
 
 /// What six sets of outcomes had in common.
-fn prior(kinds: &[PartKind]) -> Vec<f32> {
+fn prior(specs: &[PartSpec]) -> Vec<f32> {
+    let kinds: Vec<PartKind> = specs.iter().map(|spec| spec.kind).collect();
     let labels = kinds.iter().any(|kind| kind.needs_labels());
     let of = |kind: &PartKind| match kind {
         PartKind::Trees | PartKind::EmbeddingTrees => {
@@ -107,13 +121,13 @@ fn prior(kinds: &[PartKind]) -> Vec<f32> {
         }
         PartKind::Labels | PartKind::EmbeddingLabels => 0.4,
         PartKind::Words => 0.15,
-        PartKind::EmbeddingNeighbours => 0.3,
+        PartKind::EmbeddingNeighbours | PartKind::Mlp => 0.3,
     };
     let alike = |kind: &PartKind| {
         let group = |kind: &PartKind| match kind {
             PartKind::Trees | PartKind::EmbeddingTrees => 0,
             PartKind::Labels | PartKind::EmbeddingLabels => 1,
-            PartKind::Words | PartKind::EmbeddingNeighbours => 2,
+            PartKind::Words | PartKind::EmbeddingNeighbours | PartKind::Mlp => 2,
         };
         kinds.iter().filter(|other| group(other) == group(kind)).count() as f32
     };
@@ -129,12 +143,12 @@ fn scatter(all: &mut Array2<f32>, rows: &[usize], values: &Array2<f32>) {
 impl Mixture {
     /// Fits the parts that have a weight, on all rows.
     #[must_use]
-    pub fn fit(views: &Views, targets: &Targets, kinds: &[PartKind], weights: &[f32], options: &PartOptions) -> Self {
-        let parts = kinds
+    pub fn fit(views: &Views, targets: &Targets, groups: &[String], specs: &[PartSpec], weights: &[f32]) -> Self {
+        let parts = specs
             .iter()
             .zip(weights)
             .filter(|(_, weight)| **weight > 0.0)
-            .map(|(kind, weight)| (*kind, *weight, kind.fit(views, targets, options)))
+            .map(|(spec, weight)| (*spec, *weight, spec.fit(views, targets, groups)))
             .collect();
         Self { parts, expert_means: targets.expert_means.clone() }
     }
@@ -161,7 +175,10 @@ mod tests {
     use ndarray::Array2;
 
     use super::OutOfFold;
-    use crate::{parts::PartKind, random::Random};
+    use crate::{
+        parts::{PartKind, PartOptions},
+        random::Random,
+    };
 
     #[test]
     fn a_part_that_says_nothing_true_gets_less_weight_than_one_that_does() {
@@ -170,7 +187,8 @@ mod tests {
         let noise = Array2::from_shape_simple_fn((2_000, 3), || random.normal() * 0.1);
         let mut observed = &signal + &Array2::from_shape_simple_fn((2_000, 3), || random.normal() * 0.4);
         (0..2_000).step_by(3).for_each(|row| observed[[row, 1]] = f32::NAN);
-        let found = OutOfFold { kinds: vec![PartKind::Trees, PartKind::Words], deviations: vec![signal, noise], output_tokens: None };
+        let specs = [PartKind::Trees, PartKind::Words].map(|kind| kind.with(PartOptions::default())).to_vec();
+        let found = OutOfFold { specs, deviations: vec![signal, noise], output_tokens: None };
         let weights = found.weights(&observed);
         assert!(weights[0] > 0.8 && weights[1] < 0.2, "{weights:?}");
     }

@@ -9,6 +9,7 @@ mod words;
 use ndarray::Array2;
 
 use crate::{
+    mlp::{MlpOptions, MlpPart},
     onnx::{GraphBuilder, Value},
     targets::Targets,
     views::Views,
@@ -35,6 +36,8 @@ pub enum PartKind {
     EmbeddingLabels,
     /// Trees on surface, directions of words and of embeddings.
     EmbeddingTrees,
+    /// A network with one hidden layer; what it reads is among its options.
+    Mlp,
 }
 
 /// A fitted part.
@@ -77,13 +80,8 @@ impl PartKind {
             Self::EmbeddingNeighbours => "embedding neighbours",
             Self::EmbeddingLabels => "embedding labels",
             Self::EmbeddingTrees => "embedding trees",
+            Self::Mlp => "mlp",
         }
-    }
-
-    /// Whether it needs an encoder.
-    #[must_use]
-    pub fn needs_embedding(self) -> bool {
-        matches!(self, Self::EmbeddingNeighbours | Self::EmbeddingLabels | Self::EmbeddingTrees)
     }
 
     /// Whether it needs labels in training.
@@ -92,22 +90,61 @@ impl PartKind {
         matches!(self, Self::Labels | Self::EmbeddingLabels)
     }
 
-    /// Fits a part of this kind.
+    /// A part of this kind, with its hyper-parameters.
     #[must_use]
-    pub fn fit(self, views: &Views, targets: &Targets, options: &PartOptions) -> Box<dyn Part> {
-        match self {
-            Self::Trees => Box::new(ForestPart::fit(views, targets, options, false)),
-            Self::EmbeddingTrees => Box::new(ForestPart::fit(views, targets, options, true)),
-            Self::Labels => Box::new(LabelMeansPart::fit(views, targets, options, false)),
-            Self::EmbeddingLabels => Box::new(LabelMeansPart::fit(views, targets, options, true)),
-            Self::Words => Box::new(WordsPart::fit(views, targets, options)),
-            Self::EmbeddingNeighbours => Box::new(NeighboursPart::fit(views, targets, options)),
+    pub fn with(self, options: PartOptions) -> PartSpec {
+        PartSpec { kind: self, options }
+    }
+}
+
+/// What a part is before it is fitted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PartSpec {
+    /// What it looks at.
+    pub kind: PartKind,
+    /// How it learns.
+    pub options: PartOptions,
+}
+
+impl PartSpec {
+    /// Whether it needs an encoder.
+    #[must_use]
+    pub fn needs_embedding(&self) -> bool {
+        match self.kind {
+            PartKind::EmbeddingNeighbours | PartKind::EmbeddingLabels | PartKind::EmbeddingTrees => true,
+            PartKind::Trees | PartKind::Labels | PartKind::Words => false,
+            PartKind::Mlp => self.options.mlp.inputs.embedding,
+        }
+    }
+
+    /// Whether it needs hashed words or the surface.
+    #[must_use]
+    pub fn needs_words(&self) -> bool {
+        match self.kind {
+            PartKind::EmbeddingNeighbours => false,
+            PartKind::Mlp => self.options.mlp.inputs.surface || self.options.mlp.inputs.directions,
+            _ => true,
+        }
+    }
+
+    /// Fits the part. `groups`: rows that a part may hold out only together.
+    #[must_use]
+    pub fn fit(&self, views: &Views, targets: &Targets, groups: &[String]) -> Box<dyn Part> {
+        let options = &self.options;
+        match self.kind {
+            PartKind::Trees => Box::new(ForestPart::fit(views, targets, options, false)),
+            PartKind::EmbeddingTrees => Box::new(ForestPart::fit(views, targets, options, true)),
+            PartKind::Labels => Box::new(LabelMeansPart::fit(views, targets, options, false)),
+            PartKind::EmbeddingLabels => Box::new(LabelMeansPart::fit(views, targets, options, true)),
+            PartKind::Words => Box::new(WordsPart::fit(views, targets, options)),
+            PartKind::EmbeddingNeighbours => Box::new(NeighboursPart::fit(views, targets, options)),
+            PartKind::Mlp => Box::new(MlpPart::fit(views, targets, groups, &options.mlp)),
         }
     }
 }
 
 /// Hyper-parameters of all kinds; the defaults were found by cross-validation over six sets of outcomes.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct PartOptions {
     /// How many trees.
     pub trees: usize,
@@ -127,6 +164,8 @@ pub struct PartOptions {
     pub words_penalty: f32,
     /// How many nearest texts.
     pub neighbours: usize,
+    /// Of the network.
+    pub mlp: MlpOptions,
     /// Repeats all of it.
     pub seed: u64,
 }
@@ -143,6 +182,7 @@ impl Default for PartOptions {
             label_penalty: 50.0,
             words_penalty: 4.0,
             neighbours: 80,
+            mlp: MlpOptions::default(),
             seed: 0,
         }
     }

@@ -43,6 +43,24 @@ fn of_expert(data: &Data, prompt: &[f64], expert: usize) -> Option<Prices> {
     Some(Prices { input_per_million: found[0] * 1e3, output_per_million: found[1] * 1e3, per_request: found[2], ..Prices::default() })
 }
 
+/// Makes the cost of every outcome whose tokens are known what it is at these prices; an expert without prices keeps what it had. Where
+/// an expert is paid by the hour, its seconds must be known too.
+pub fn reprice(data: &mut Data, prices: &[Option<Prices>]) {
+    for (expert, prices) in prices.iter().enumerate() {
+        let Some(prices) = prices else { continue };
+        for row in 0..data.rows() {
+            let (prompt, output, seconds) =
+                (data.prompt_tokens[[row, expert]], data.output_tokens[[row, expert]], data.seconds[[row, expert]]);
+            let busy = if seconds.is_nan() { 0.0 } else { f64::from(seconds) };
+            if prompt.is_nan() || output.is_nan() || (seconds.is_nan() && prices.per_hour > 0.0) {
+                continue;
+            }
+            let usage = wire::Usage { prompt_tokens: prompt as u64, completion_tokens: output as u64, ..wire::Usage::default() };
+            data.cost[[row, expert]] = prices.cost_usd(usage, busy) as f32;
+        }
+    }
+}
+
 /// Tokens of each prompt: the least any expert counted, else a fourth of its bytes.
 #[must_use]
 pub fn shared_prompt_tokens(data: &Data) -> Vec<f64> {
@@ -59,7 +77,7 @@ pub fn shared_prompt_tokens(data: &Data) -> Vec<f64> {
 mod tests {
     use model::TextRules;
 
-    use super::prices;
+    use super::{Prices, prices, reprice};
     use crate::{data::Data, outcomes::Row, score::ScoreField};
 
     fn data(with_output: bool) -> Data {
@@ -84,6 +102,19 @@ mod tests {
         assert!((first.input_per_million - 2.0).abs() < 0.02 && (first.output_per_million - 8.0).abs() < 0.02, "{first:?}");
         assert!((first.per_request - 1e-5).abs() < 2e-6, "{first:?}");
         assert_eq!(found[1], None);
+    }
+
+    #[test]
+    fn a_manifests_prices_take_the_place_of_what_was_paid_where_tokens_are_known() {
+        let mut known = data(true);
+        let before = known.cost.clone();
+        let dear = Prices { input_per_million: 10.0, output_per_million: 100.0, ..Prices::default() };
+        reprice(&mut known, &[Some(dear), Some(dear)]);
+        assert!((known.cost[[0, 0]] - (50.0 * 10e-6 + 20.0 * 100e-6)).abs() < 1e-9, "{}", known.cost[[0, 0]]);
+        assert!(known.cost[[0, 1]].is_nan(), "the second expert's answers have no lengths");
+        let mut hourly = data(true);
+        reprice(&mut hourly, &[Some(Prices { per_hour: 1.0, ..Prices::default() }), None]);
+        assert_eq!(hourly.cost.column(0), before.column(0), "no seconds, no cost by the hour");
     }
 
     #[test]

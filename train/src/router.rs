@@ -5,14 +5,14 @@ use model::{
     bundle::{ExpertEntry, FORMAT_VERSION, Input, Output},
     lexical::{SURFACE, SURFACE_VERSION},
 };
-use ndarray::Array2;
+use ndarray::{Array1, Array2};
 
 use crate::{
     data::Data,
     encoder::Encoder,
     mix::Mixture,
     onnx::{Constant, Dimension, Element, GraphBuilder, Value, int, ints},
-    parts::{GraphViews, PartKind, export_rows},
+    parts::{GraphViews, export_rows},
     views::{Views, WordSpace},
 };
 
@@ -23,6 +23,8 @@ const SURFACE_INPUT: &str = "surface";
 /// How far an exported score may lie from the trainer's. Sums in another order differ by some 1e-6; a text whose direction lies within
 /// that of a tree's threshold may fall to the other side, which moves the score by a two-hundredth of a leaf.
 pub const EXPORT_TOLERANCE: f32 = 0.01;
+/// Sums of parts may pass below any share an expert can have; no logarithm is taken of less than this.
+const LEAST_SHARE: f32 = 1e-3;
 /// On average, where single trees that fell to the other side no longer matter.
 pub const EXPORT_MEAN_TOLERANCE: f32 = 1e-4;
 
@@ -34,8 +36,29 @@ pub struct Router {
     pub experts: Vec<ExpertEntry>,
     /// Where a part sees words.
     pub space: WordSpace,
+    /// What the sum of the mixture means.
+    pub meaning: Meaning,
+    /// Added to each expert's predicted score: 0, but where the best single expert is favoured for want of any gain.
+    pub favour: Array1<f32>,
     /// What predicts.
     pub mixture: Mixture,
+}
+
+/// What the sum of a mixture's means and deviations is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Meaning {
+    /// Predicted scores.
+    Scores,
+    /// Predicted shares of the soft label, by parts that average shares.
+    Shares {
+        /// T of the soft label.
+        temperature: f32,
+    },
+    /// In units of the score, by a network trained so that `softmax(T * sum)` is the soft label.
+    Logits {
+        /// T of the soft label.
+        temperature: f32,
+    },
 }
 
 /// Why there is no bundle.
@@ -72,11 +95,18 @@ impl Router {
     /// Whether it reads tokens.
     #[must_use]
     pub fn needs_encoder(&self) -> bool {
-        self.mixture.parts.iter().any(|(kind, _, _)| kind.needs_embedding())
+        self.mixture.parts.iter().any(|(spec, _, _)| spec.needs_embedding())
     }
 
+    /// A router without parts reads the surface, for the number of rows.
     fn needs_words(&self) -> bool {
-        self.mixture.parts.iter().any(|(kind, _, _)| *kind != PartKind::EmbeddingNeighbours)
+        self.mixture.parts.is_empty() || self.mixture.parts.iter().any(|(spec, _, _)| spec.needs_words())
+    }
+
+    /// Predicted quality in units of the score, `rows x experts`; only differences within a row count.
+    #[must_use]
+    pub fn predict(&self, views: &Views) -> Array2<f32> {
+        self.meaning.quality(self.mixture.predict(views)) + &self.favour
     }
 
     /// The bundle. `training` and `evaluation` are for people.
@@ -106,7 +136,7 @@ impl Router {
             format_version: FORMAT_VERSION,
             router: self.kind.clone(),
             experts: self.experts.clone(),
-            output: Output::Scores,
+            output: self.meaning.output(),
             text: text.clone(),
             inputs,
             encoder: encoder.map(Encoder::identity),
@@ -139,6 +169,9 @@ impl Router {
     fn export(&self, graph: &mut GraphBuilder, views: &GraphViews) {
         let means = graph.constant("expert_means", Constant::f32(&[1, self.experts.len()], &self.mixture.expert_means.to_vec()));
         let mut sum = means;
+        if let ([], Some(surface)) = (self.mixture.parts.as_slice(), &views.surface) {
+            sum = for_each_row(graph, surface, &sum);
+        }
         let mut output_tokens = None;
         for (_, weight, part) in &self.mixture.parts {
             let (deviation, tokens) = part.export(graph, views);
@@ -148,7 +181,34 @@ impl Router {
             sum = graph.add("Add", &[&sum, &weighted]);
         }
         let shape = [Dimension::Named("batch"), Dimension::Fixed(self.experts.len())];
-        graph.output("scores", &sum, Element::F32, &shape);
+        let favour = |graph: &mut GraphBuilder, value: Value, scale: f32| {
+            if self.favour.iter().all(|favour| *favour == 0.0) {
+                return value;
+            }
+            let favour = Constant::f32(&[1, self.favour.len()], &(&self.favour * scale).to_vec());
+            let favour = graph.constant("favour", favour);
+            graph.add("Add", &[&value, &favour])
+        };
+        match self.meaning {
+            Meaning::Scores => {
+                let scores = favour(graph, sum, 1.0);
+                graph.output("scores", &scores, Element::F32, &shape);
+            }
+            Meaning::Shares { temperature } => {
+                let least = graph.scalar(LEAST_SHARE);
+                let shares = graph.add("Max", &[&sum, &least]);
+                let logs = graph.add("Log", &[&shares]);
+                let logs = favour(graph, logs, temperature);
+                graph.output("log_probs", &logs, Element::F32, &shape);
+            }
+            Meaning::Logits { temperature } => {
+                let scale = graph.scalar(temperature);
+                let logits = graph.add("Mul", &[&sum, &scale]);
+                let logits = favour(graph, logits, temperature);
+                let logs = graph.add_with("LogSoftmax", &[&logits], vec![int("axis", 1)]);
+                graph.output("log_probs", &logs, Element::F32, &shape);
+            }
+        }
         if let Some(tokens) = output_tokens {
             graph.output("output_tokens", &tokens, Element::F32, &shape);
         }
@@ -159,8 +219,43 @@ impl Router {
     /// # Errors
     /// It cannot be run, or differs by more than the tolerance.
     pub fn agreement(&self, bundle: &Bundle, texts: &[String], views: &Views) -> Result<Agreement, ExportError> {
-        agreement(bundle, texts, &self.mixture.predict(views))
+        agreement(bundle, texts, &self.predict(views))
     }
+}
+
+impl Meaning {
+    /// A sum in units of the score: a share becomes `ln p / T`.
+    #[must_use]
+    pub fn quality(self, sum: Array2<f32>) -> Array2<f32> {
+        match self {
+            Self::Scores | Self::Logits { .. } => sum,
+            Self::Shares { temperature } => sum.mapv_into(|share| share.max(LEAST_SHARE).ln() / temperature),
+        }
+    }
+
+    /// For people and `bundle.json`.
+    #[must_use]
+    pub fn loss(self) -> String {
+        match self {
+            Self::Scores => "score".into(),
+            Self::Shares { temperature } | Self::Logits { temperature } => format!("soft-label:{temperature}"),
+        }
+    }
+
+    fn output(self) -> Output {
+        match self {
+            Self::Scores => Output::Scores,
+            Self::Shares { temperature } | Self::Logits { temperature } => Output::LogProbs { temperature: f64::from(temperature) },
+        }
+    }
+}
+
+/// `row`, `[1, columns]`, once for each row of `batch`.
+fn for_each_row(graph: &mut GraphBuilder, batch: &Value, row: &Value) -> Value {
+    let zero = graph.scalar(0.0);
+    let nothing = graph.add("Mul", &[batch, &zero]);
+    let nothing = graph.add_with("ReduceMax", &[&nothing], vec![ints("axes", &[1]), int("keepdims", 1)]);
+    graph.add("Add", &[&nothing, row])
 }
 
 /// Runs a bundle as a server would, and compares what it says with what the trainer said.

@@ -19,6 +19,12 @@ enum Field {
 }
 
 impl ScoreField {
+    /// BERTScore F1, the paper's.
+    #[must_use]
+    pub fn bertsim() -> Self {
+        Self { terms: vec![(1.0, Field::Bertsim)] }
+    }
+
     /// The outcome's score; none where one of the fields is missing.
     #[must_use]
     pub fn of(&self, outcome: &Outcome) -> Option<f64> {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{Array1, Array2, Axis};
 
-use crate::data::Data;
+use crate::{data::Data, score::soft_label};
 
 /// A label with fewer training rows is joined to its family (what stands before the first `:`), or dropped.
 const MIN_LABEL_ROWS: usize = 12;
@@ -32,10 +32,21 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// Of all rows of the data.
+    /// Scores of all rows of the data.
     #[must_use]
     pub fn of(data: &Data) -> Self {
-        let (expert_means, deviation) = two_way(&data.score);
+        Self::around(data, two_way(&data.score))
+    }
+
+    /// Instead of scores, the soft labels `softmax(temperature * score)` of the paper: means and deviations are then of an expert's share.
+    /// Parts that average (trees, neighbours, linear ones) learn the share that is to be expected, which is also what cross-entropy against
+    /// the labels would have them learn.
+    #[must_use]
+    pub fn of_shares(data: &Data, temperature: f32) -> Self {
+        Self::around(data, around_means(&soft_labels(&data.score, temperature)))
+    }
+
+    fn around(data: &Data, (expert_means, deviation): (Array1<f32>, Array2<f32>)) -> Self {
         let others = two_way(&data.others).1.mapv(|value| if value.is_nan() { 0.0 } else { value });
         let (labels, label_names) = labels(&data.datasets);
         Self { expert_means, deviation, others, labels, label_names, output_tokens: clipped(&data.output_tokens) }
@@ -59,6 +70,29 @@ impl Targets {
     pub fn filled(&self) -> Array2<f32> {
         self.deviation.mapv(|value| if value.is_nan() { 0.0 } else { value })
     }
+}
+
+/// Each row's soft label over the experts that have a score; NaN for the others. A row with a single score says nothing of who is best.
+fn soft_labels(score: &Array2<f32>, temperature: f32) -> Array2<f32> {
+    let mut out = Array2::from_elem(score.dim(), f32::NAN);
+    for (mut label, scores) in out.rows_mut().into_iter().zip(score.rows()) {
+        if scores.iter().filter(|score| !score.is_nan()).count() > 1 {
+            let shares = soft_label(scores, temperature);
+            ndarray::Zip::from(&mut label).and(&shares).and(scores).for_each(|label, share, score| {
+                if !score.is_nan() {
+                    *label = *share;
+                }
+            });
+        }
+    }
+    out
+}
+
+/// Column means, and what is left.
+fn around_means(values: &Array2<f32>) -> (Array1<f32>, Array2<f32>) {
+    let columns = means(values, Axis(0), |row, column| values[[row, column]]);
+    let deviation = values - &columns;
+    (columns, deviation)
 }
 
 /// Column means freed of row effects, and what is left.
@@ -123,7 +157,7 @@ fn clipped(tokens: &Array2<f32>) -> Array2<f32> {
 mod tests {
     use ndarray::array;
 
-    use super::{labels, two_way};
+    use super::{around_means, labels, soft_labels, two_way};
 
     #[test]
     fn an_expert_scored_on_easy_queries_only_is_not_thereby_better() {
@@ -139,6 +173,15 @@ mod tests {
         let (means, deviation) = two_way(&array![[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]]);
         assert!((means[0] - 2.0 / 3.0).abs() < 1e-6 && (means[1] - 1.0 / 3.0).abs() < 1e-6, "{means}");
         assert!(deviation.sum_axis(ndarray::Axis(1)).iter().all(|sum| sum.abs() < 1e-6));
+    }
+
+    #[test]
+    fn soft_labels_leave_out_what_is_missing_and_rows_with_a_single_score() {
+        let labels = soft_labels(&array![[1.0, 0.9, f32::NAN], [1.0, f32::NAN, f32::NAN]], 10.0);
+        let share = 1.0 / (1.0 + (-1.0_f32).exp());
+        assert!((labels[[0, 0]] - share).abs() < 1e-6 && labels[[0, 2]].is_nan() && labels.row(1).iter().all(|share| share.is_nan()));
+        let (means, deviation) = around_means(&labels);
+        assert!((means[0] - share).abs() < 1e-6 && deviation[[0, 0]].abs() < 1e-6 && deviation[[1, 0]].is_nan());
     }
 
     #[test]

@@ -1,0 +1,233 @@
+//! Training rows to a router: every recipe that was asked for is tried out of fold, the best is guarded against doing worse than the best
+//! single expert, and fitted on all rows.
+//!
+//! In: rows to learn from, and prices. Out: [`Learned`], which exports a bundle. Everything is chosen by cross-validation in which
+//! near-duplicates stay together; the validation split is left for telling how good the outcome is. Deliberately absent: files.
+
+mod compare;
+mod guard;
+
+use ndarray::Array2;
+
+use crate::{
+    data::Data,
+    decide::{Chooser, Predictions},
+    encoder::{Encoder, EncoderError},
+    mix::{Mixture, OutOfFold},
+    parts::PartSpec,
+    prices,
+    recipe::{LossChoice, Recipe, RouterKind, Setting},
+    router::{ExportError, Meaning, Router, expert_entries},
+    settings::{Settings, Trial, expected_tokens, present_mean},
+    targets::Targets,
+    views::{Views, WordOptions, WordSpace},
+};
+
+pub use compare::{Candidate, Objective};
+pub use guard::Guard;
+
+/// What is to be learnt.
+#[derive(Debug, Clone, Copy)]
+pub struct LearnOptions {
+    /// Which router.
+    pub kind: RouterKind,
+    /// What it learns.
+    pub loss: LossChoice,
+    /// T of soft labels.
+    pub temperature: f32,
+    /// What recipes are compared by.
+    pub objective: Objective,
+    /// Repeats all of it.
+    pub seed: u64,
+}
+
+/// Why nothing was learnt.
+#[derive(Debug, thiserror::Error)]
+pub enum LearnError {
+    /// The router asked for reads embeddings.
+    #[error("a {0} router needs an encoder")]
+    NoEncoder(&'static str),
+    /// Texts cannot be embedded.
+    #[error(transparent)]
+    Encoder(#[from] EncoderError),
+    /// Prices or names that no router may have.
+    #[error("no choice can be made between these experts")]
+    Choose(#[from] routing::TableError),
+    /// The router cannot be exported.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+}
+
+/// A router that has been compared and fitted.
+pub struct Learned {
+    /// Ready to predict and to be exported.
+    pub router: Router,
+    /// Everything that was tried, in the order tried.
+    pub candidates: Vec<Candidate>,
+    /// Which of them the router is.
+    pub chosen: usize,
+    /// The best single expert, by mean score freed of which queries it was scored on.
+    pub best_single: usize,
+    /// Whether the best single expert had to be favoured.
+    pub guard: Guard,
+    /// For `Balanced` and `Cost`.
+    pub settings: Settings,
+}
+
+/// Learns from all rows of the data. `progress` is told what is being done.
+///
+/// # Errors
+/// See [`LearnError`].
+pub fn learn(
+    data: &Data,
+    chooser: &Chooser,
+    encoder: Option<&Encoder>,
+    options: &LearnOptions,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<Learned, LearnError> {
+    let scores = Targets::of(data);
+    let setting = Setting {
+        loss: options.loss,
+        temperature: options.temperature,
+        labels: !scores.label_names.is_empty(),
+        encoder: encoder.is_some(),
+        seed: options.seed,
+    };
+    let recipes = options.kind.recipes(&setting);
+    let space = WordSpace::fit(&data.texts, &WordOptions { seed: options.seed, ..WordOptions::default() });
+    let mut views = space.views(&data.texts);
+    if recipes.iter().any(|recipe| recipe.specs.iter().any(PartSpec::needs_embedding)) {
+        let encoder = encoder.ok_or(LearnError::NoEncoder(options.kind.as_str()))?;
+        views.embedding = Some(embed(encoder, &data.texts, progress)?);
+    }
+    let best_single = most(scores.expert_means.iter().copied());
+    let shares = Targets::of_shares(data, options.temperature);
+    let problem = Problem { data, chooser, views: &views, scores: &scores, shares: &shares, best_single, options };
+    let tried = problem.try_all(recipes, progress)?;
+    let chosen = compare::best(&tried.candidates, options.objective);
+    problem.finish(tried, chosen, space, progress)
+}
+
+/// Embeddings, with progress.
+///
+/// # Errors
+/// The encoder's.
+pub fn embed(encoder: &Encoder, texts: &[String], progress: &(dyn Fn(&str) + Sync)) -> Result<Array2<f32>, EncoderError> {
+    let told = std::sync::atomic::AtomicUsize::new(0);
+    encoder.embed(texts, &|done, total| {
+        let percent = done * 100 / total.max(1);
+        if percent / 20 > told.fetch_max(percent, std::sync::atomic::Ordering::Relaxed) / 20 {
+            progress(&format!("embedded {done} of {total} queries"));
+        }
+    })
+}
+
+/// The place of the largest; of equal ones the first.
+fn most(values: impl Iterator<Item = f32>) -> usize {
+    values.enumerate().fold((0, f32::NEG_INFINITY), |best, (at, value)| if value > best.1 { (at, value) } else { best }).0
+}
+
+struct Problem<'a> {
+    data: &'a Data,
+    chooser: &'a Chooser,
+    views: &'a Views,
+    scores: &'a Targets,
+    shares: &'a Targets,
+    best_single: usize,
+    options: &'a LearnOptions,
+}
+
+/// Recipes with what they predicted out of fold.
+struct Tried {
+    recipes: Vec<Recipe>,
+    candidates: Vec<Candidate>,
+    predictions: Vec<Predictions>,
+}
+
+impl Problem<'_> {
+    fn targets(&self, meaning: Meaning) -> &Targets {
+        match meaning {
+            Meaning::Shares { .. } => self.shares,
+            Meaning::Scores | Meaning::Logits { .. } => self.scores,
+        }
+    }
+
+    fn trial(&self) -> Trial<'_> {
+        Trial::new(self.data, self.best_single)
+    }
+
+    /// Parts that recipes share are fitted once.
+    fn try_all(&self, recipes: Vec<Recipe>, progress: &(dyn Fn(&str) + Sync)) -> Result<Tried, LearnError> {
+        let by_shares = |recipe: &Recipe| matches!(recipe.meaning, Meaning::Shares { .. });
+        let of_scores = self.out_of_fold(recipes.iter().filter(|recipe| !by_shares(recipe)), self.scores, "scores", progress);
+        let of_shares = self.out_of_fold(recipes.iter().filter(|recipe| by_shares(recipe)), self.shares, "soft labels", progress);
+        let tokens = of_scores.output_tokens.as_ref().or(of_shares.output_tokens.as_ref());
+        let tokens = expected_tokens(self.data, self.data.rows(), tokens.cloned());
+        let trial = self.trial();
+        let mut tried = Tried { recipes: Vec::new(), candidates: Vec::new(), predictions: Vec::new() };
+        for recipe in recipes {
+            let parts = if by_shares(&recipe) { &of_shares } else { &of_scores }.subset(|spec| recipe.specs.contains(spec));
+            let targets = self.targets(recipe.meaning);
+            let weights = if recipe.as_it_is { vec![1.0; parts.specs.len()] } else { parts.weights(&targets.deviation) };
+            let quality = recipe.meaning.quality(parts.mixed(&weights) + &targets.expert_means);
+            let predictions = self.predictions(quality, tokens.clone());
+            let candidate = Candidate::of(&recipe, &parts.specs, &weights, &trial, self.chooser, &predictions, self.options.objective)?;
+            progress(&candidate.line(&trial));
+            tried.candidates.push(candidate);
+            tried.predictions.push(predictions);
+            tried.recipes.push(Recipe { specs: parts.specs, ..recipe });
+        }
+        Ok(tried)
+    }
+
+    fn out_of_fold<'r>(
+        &self,
+        recipes: impl Iterator<Item = &'r Recipe>,
+        targets: &Targets,
+        of: &str,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> OutOfFold {
+        let mut specs: Vec<PartSpec> = Vec::new();
+        for spec in recipes.flat_map(|recipe| &recipe.specs) {
+            if !specs.contains(spec) {
+                specs.push(*spec);
+            }
+        }
+        let told = |fold: usize| {
+            if !specs.is_empty() {
+                progress(&format!("cross-validation on {of}: fold {fold} of {} ({} parts)", crate::mix::FOLDS, specs.len()));
+            }
+        };
+        OutOfFold::of(self.views, targets, &self.data.groups, &specs, self.options.seed, &told)
+    }
+
+    fn predictions(&self, quality: Array2<f32>, output_tokens: Array2<f32>) -> Predictions {
+        let seconds = self.data.seconds.columns().into_iter().map(|column| present_mean(column.iter().copied())).collect();
+        Predictions { quality, output_tokens, seconds, prompt_tokens: prices::shared_prompt_tokens(self.data) }
+    }
+
+    fn finish(&self, mut tried: Tried, chosen: usize, space: WordSpace, progress: &(dyn Fn(&str) + Sync)) -> Result<Learned, LearnError> {
+        let recipe = &tried.recipes[chosen];
+        let trial = self.trial();
+        let predictions = &mut tried.predictions[chosen];
+        let guard = Guard::of(&trial, self.chooser, predictions, self.best_single)?;
+        guard.apply(&mut predictions.quality, self.best_single);
+        progress(&guard.line(&self.data.experts[self.best_single]));
+        let settings = trial.settings(self.chooser, &trial.predictions(predictions))?;
+        progress(&format!("fitting the {} router on all {} training rows", recipe.name, self.data.rows()));
+        let targets = self.targets(recipe.meaning);
+        let mixture = Mixture::fit(self.views, targets, &self.data.groups, &recipe.specs, &tried.candidates[chosen].weights);
+        let router = Router {
+            kind: recipe.name.into(),
+            experts: expert_entries(self.data),
+            space,
+            meaning: recipe.meaning,
+            favour: guard.favour(self.best_single, self.data.experts.len()),
+            mixture,
+        };
+        Ok(Learned { router, candidates: tried.candidates, chosen, best_single: self.best_single, guard, settings })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! What training recommends to those who serve, found on rows that no part had seen: how much a cent is worth under `Balanced`, and what
+//! `Cost` may give up. With these, both objectives are good without hindsight.
+
+use ndarray::Array2;
+use routing::TableError;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    data::Data,
+    decide::{Chooser, Predictions, Rule, cost_weights, tolerances},
+};
+
+/// Where nothing is known of costs.
+const DEFAULT_COST_WEIGHT: f64 = 0.5;
+/// Likewise.
+const DEFAULT_TOLERANCE: f64 = 0.02;
+
+/// What a choice came to, over some rows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Mean score.
+    pub score: f64,
+    /// USD per 1,000 queries; null where nothing is known of costs.
+    pub cost_per_1k_usd: Option<f64>,
+}
+
+/// One objective's setting, with what it came to out of fold.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Recommended {
+    /// The weight of a cent (`Balanced`), or the tolerance (`Cost`).
+    pub setting: f64,
+    /// Out of fold.
+    pub out_of_fold: Option<Outcome>,
+}
+
+/// For `bundle.json`, `evaluate`, and a manifest's policy.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// `policy.weights.cost`, where quality weighs 1: the best score at no more than the best single expert's cost.
+    pub balanced: Recommended,
+    /// `policy.qualityTolerance`: the least cost at no less than the best single expert's score.
+    pub cost: Recommended,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            balanced: Recommended { setting: DEFAULT_COST_WEIGHT, out_of_fold: None },
+            cost: Recommended { setting: DEFAULT_TOLERANCE, out_of_fold: None },
+        }
+    }
+}
+
+/// Rows on which choices can be compared with the best single expert: those in which it has a score and so has another. Experts without
+/// a score there cannot be chosen.
+pub struct Trial<'a> {
+    data: &'a Data,
+    best_single: usize,
+    rows: Vec<usize>,
+}
+
+impl<'a> Trial<'a> {
+    /// All rows of the data that can be used.
+    #[must_use]
+    pub fn new(data: &'a Data, best_single: usize) -> Self {
+        let usable = |row: &usize| {
+            let scores = data.score.row(*row);
+            !scores[best_single].is_nan() && scores.iter().filter(|score| !score.is_nan()).count() > 1
+        };
+        Self { data, best_single, rows: (0..data.rows()).filter(usable).collect() }
+    }
+
+    /// How many rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Predictions for the trial's rows, of predictions for all.
+    #[must_use]
+    pub fn predictions(&self, all: &Predictions) -> Predictions {
+        let mut some = all.select(&self.rows);
+        for (mut quality, row) in some.quality.rows_mut().into_iter().zip(&self.rows) {
+            quality
+                .iter_mut()
+                .zip(self.data.score.row(*row))
+                .filter(|(_, score)| score.is_nan())
+                .for_each(|(quality, _)| *quality = f32::NAN);
+        }
+        some
+    }
+
+    /// The scores of choices, row by row.
+    #[must_use]
+    pub fn scores(&self, choices: &[usize]) -> Vec<f64> {
+        self.rows.iter().zip(choices).map(|(row, expert)| f64::from(self.data.score[[*row, *expert]])).collect()
+    }
+
+    /// The best single expert everywhere.
+    #[must_use]
+    pub fn single(&self) -> Vec<usize> {
+        vec![self.best_single; self.rows.len()]
+    }
+
+    /// What choices come to.
+    #[must_use]
+    pub fn outcome(&self, choices: &[usize]) -> Outcome {
+        let scores = self.scores(choices);
+        let costs: Vec<f64> = self.rows.iter().zip(choices).map(|(row, expert)| f64::from(self.data.cost[[*row, *expert]])).collect();
+        let known: Vec<f64> = costs.into_iter().filter(|cost| !cost.is_nan()).collect();
+        Outcome { score: mean(&scores), cost_per_1k_usd: (!known.is_empty()).then(|| 1e3 * mean(&known)) }
+    }
+
+    /// The settings that do best on these rows.
+    ///
+    /// # Errors
+    /// Experts or prices that no table may have.
+    pub fn settings(&self, chooser: &Chooser, predictions: &Predictions) -> Result<Settings, TableError> {
+        let single = self.outcome(&self.single());
+        let Some(cost) = single.cost_per_1k_usd.filter(|_| !self.rows.is_empty()) else { return Ok(Settings::default()) };
+        let try_all = |rules: Vec<Rule>| -> Result<Vec<(Rule, Outcome)>, TableError> {
+            rules.into_iter().map(|rule| Ok((rule, self.outcome(&chooser.choose(predictions, rule)?)))).collect()
+        };
+        let weights = try_all(cost_weights(cost / 1e3).into_iter().map(|cost_weight| Rule::Balanced { cost_weight }).collect())?;
+        let tolerances = try_all(tolerances().into_iter().map(|tolerance| Rule::Cost { tolerance }).collect())?;
+        let costs = |outcome: &Outcome| outcome.cost_per_1k_usd.unwrap_or(f64::INFINITY);
+        // Of equal scores the cheaper: the later one, whose weight is larger.
+        let balanced =
+            weights.iter().filter(|(_, outcome)| costs(outcome) <= cost).max_by(|one, other| one.1.score.total_cmp(&other.1.score));
+        // The largest tolerance up to which the score holds: a lucky one far out is none to rely on.
+        let held = tolerances.iter().take_while(|(_, outcome)| outcome.score >= single.score);
+        let cheapest = held.min_by(|one, other| costs(&one.1).total_cmp(&costs(&other.1)));
+        Ok(Settings {
+            balanced: recommended(balanced.or(weights.last()), DEFAULT_COST_WEIGHT),
+            cost: recommended(cheapest.or(tolerances.first()), DEFAULT_TOLERANCE),
+        })
+    }
+}
+
+fn recommended(found: Option<&(Rule, Outcome)>, default: f64) -> Recommended {
+    let Some((rule, outcome)) = found else { return Recommended { setting: default, out_of_fold: None } };
+    Recommended { setting: rule.setting(), out_of_fold: Some(*outcome) }
+}
+
+/// 0 of nothing.
+#[must_use]
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// Of the mean; 0 of fewer than two.
+#[must_use]
+pub fn standard_error(values: &[f64]) -> f64 {
+    if values.len() < 2 {
+        return 0.0;
+    }
+    let mean = mean(values);
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (squares / (values.len() - 1) as f64 / values.len() as f64).sqrt()
+}
+
+/// Output tokens to predict costs with: a trained head's, else each expert's mean; NaN where nothing is known.
+#[must_use]
+pub fn expected_tokens(data: &Data, rows: usize, predicted: Option<Array2<f32>>) -> Array2<f32> {
+    predicted.unwrap_or_else(|| {
+        let means: Vec<f32> = data.output_tokens.columns().into_iter().map(|column| present_mean(column.iter().copied())).collect();
+        Array2::from_shape_fn((rows, means.len()), |(_, expert)| means[expert])
+    })
+}
+
+/// NaN where nothing is present.
+#[must_use]
+pub fn present_mean(values: impl Iterator<Item = f32>) -> f32 {
+    let (sum, count) =
+        values.filter(|value| !value.is_nan()).fold((0.0_f64, 0_u32), |(sum, count), value| (sum + f64::from(value), count + 1));
+    if count == 0 { f32::NAN } else { (sum / f64::from(count)) as f32 }
+}
