@@ -177,7 +177,7 @@ impl Default for Health {
 pub struct Timeouts {
     /// For TCP and TLS.
     pub connect_milliseconds: u64,
-    /// From the request's end to the first byte of the response's head.
+    /// From the request's start to the head of the response; of a stream, to the first piece of its body.
     pub first_byte_milliseconds: u64,
     /// Between two pieces of the response body.
     pub idle_milliseconds: u64,

@@ -85,7 +85,7 @@ pub struct Flags {
     #[arg(long, value_name = "FILTER", default_value = "info", env = "EXPERT_ROUTER_LOG")]
     pub log: String,
     /// Check the manifest or snapshot, print the table it would route by, and exit: 0 where it is sound, else 2.
-    #[arg(long)]
+    #[arg(long, env = "EXPERT_ROUTER_CHECK")]
     pub check: bool,
 }
 
@@ -227,6 +227,17 @@ mod tests {
         check("--manifest a --listen nowhere", Err("--listen"));
         check("--manifest a --expert-url local=http://127.0.0.1:1/v1 --expert-url b=http://b/v1", Ok(()));
         check("--manifest a --expert-url local", Err("expected NAME=URL"));
+    }
+
+    #[test]
+    fn every_flag_is_also_an_environment_variable_of_its_name() {
+        use clap::CommandFactory;
+        for argument in Flags::command().get_arguments() {
+            let flag = argument.get_long().unwrap();
+            let variable = format!("EXPERT_ROUTER_{}", flag.to_uppercase().replace('-', "_"));
+            assert_eq!(argument.get_env().and_then(std::ffi::OsStr::to_str), Some(variable.as_str()), "--{flag}");
+            assert!(argument.get_help().is_some(), "--{flag}");
+        }
     }
 
     #[test]

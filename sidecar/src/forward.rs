@@ -1,16 +1,17 @@
 //! Phase *forward*: the request to its expert, and to the next one where that fails before a byte of the answer reached the client.
 //!
 //! In: a decision. Out: an answer to pass on, or the failure the client gets. A whole (not streamed) answer is read to its end first, so
-//! that its cost fits into a header; one that breaks off is a failure like any other, since the client has seen nothing of it. Fallbacks
-//! are paid from the retry budget; sending again on the same expert because a pooled connection was closed is not: the expert had
-//! closed it while idle, and has as a rule not seen the request. Deliberately absent: who steps in, which the decision says.
+//! that its cost fits into a header; one that breaks off is a failure like any other, since the client has seen nothing of it. So is a
+//! stream without a first piece. Fallbacks are paid from the retry budget; sending again on the same expert because a pooled connection
+//! was closed is not: the expert had closed it while idle, and has as a rule not seen the request. Deliberately absent: who steps in,
+//! which the decision says.
 
 mod collect;
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use routing::{Decision, Refusal, health, table::ExpertIndex};
@@ -24,7 +25,7 @@ use crate::{
     state::{Expert, Permit, State, lock},
     upstream::SendError,
 };
-use collect::{Collected, Trouble, collect};
+use collect::{Collected, Trouble, collect, first};
 
 /// Error bodies kept for the client, in case nobody else does better; and how long they may take.
 const KEPT_ERROR_BYTES: usize = 256 << 10;
@@ -67,8 +68,8 @@ pub struct Answer {
 pub enum AnswerBody {
     /// To its end.
     Whole(Bytes),
-    /// A stream of events.
-    Events(Incoming),
+    /// A stream of events: its first piece, and the rest.
+    Events(Bytes, Incoming),
     /// Too large to wait for; what was read, and the rest.
     Large(Bytes, Incoming),
 }
@@ -151,22 +152,30 @@ async fn attempt(call: Call<'_>, mut permit: Permit, sent: Instant) -> Result<An
         let failed = error_in_words(parts, body).await;
         return Err((permit, failed));
     }
+    if parts.status.is_redirection() {
+        // Followed by the client, it would lead around this router, and past it to the expert's address.
+        permit.report(health::Outcome::Failure, call.shared.now());
+        let failure = Failure::new(Outcome::UpstreamStatus, Kind::BadGateway, "the expert sent the request elsewhere (a redirect)");
+        return Err((permit, Failed { result: AttemptResult::ServerError, kept: None, failure }));
+    }
     if !parts.status.is_success() || permit.is_probe() {
         // An expert that answers is back, however long the answer takes; and a 4xx is the request's fault.
         permit.report(health::Outcome::Success, call.shared.now());
     }
     let result = if parts.status.is_client_error() { AttemptResult::ClientError } else { AttemptResult::Ok };
-    if is_event_stream(&parts.headers) {
-        expert.metrics.attempted(result);
-        return Ok(Answer { parts, body: AnswerBody::Events(body), permit, sent });
-    }
-    match collect(body, WHOLE_BYTES, expert.idle, until).await {
-        Ok(collected) => {
+    let body = if parts.status.is_success() && is_event_stream(&parts.headers) {
+        // Many servers send the head at once and think afterwards: a stream has begun with its first piece.
+        first(body, until.min(sent + expert.first_byte)).await.map(|(first, rest)| AnswerBody::Events(first, rest))
+    } else {
+        collect(body, WHOLE_BYTES, expert.idle, until).await.and_then(|collected| match collected {
+            Collected::Whole(bytes) if is_cut(&parts, &bytes) => Err(Trouble::Cut),
+            Collected::Whole(bytes) => Ok(AnswerBody::Whole(bytes)),
+            Collected::Large(prefix, rest) => Ok(AnswerBody::Large(prefix, rest)),
+        })
+    };
+    match body {
+        Ok(body) => {
             expert.metrics.attempted(result);
-            let body = match collected {
-                Collected::Whole(bytes) => AnswerBody::Whole(bytes),
-                Collected::Large(prefix, rest) => AnswerBody::Large(prefix, rest),
-            };
             Ok(Answer { parts, body, permit, sent })
         }
         Err(trouble) => {
@@ -221,6 +230,22 @@ fn request(call: Call<'_>, expert: &Expert) -> Request<Full<Bytes>> {
     *request.uri_mut() = expert.uri(call.inbound.endpoint()).clone();
     *request.headers_mut() = headers::to_expert(call.headers, forwarded.or(expert.authorization.as_ref()), call.request_id);
     request
+}
+
+/// Nothing but the connection's end marks the body's end: it proves nothing.
+pub fn is_close_delimited(parts: &response::Parts) -> bool {
+    let framed = parts.headers.contains_key(header::CONTENT_LENGTH) || parts.headers.contains_key(header::TRANSFER_ENCODING);
+    !framed && parts.version <= Version::HTTP_11
+}
+
+/// A body that should be JSON, ended with its connection, and is not whole.
+fn is_cut(parts: &response::Parts, body: &[u8]) -> bool {
+    let json = |value: &HeaderValue| value.as_bytes().get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/json"));
+    is_close_delimited(parts)
+        && parts.status.is_success()
+        && !parts.headers.contains_key(header::CONTENT_ENCODING)
+        && parts.headers.get(header::CONTENT_TYPE).is_some_and(json)
+        && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_err()
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

@@ -89,9 +89,7 @@ fn respond(mut meter: Box<Meter>, answer: Answer, choice: &Choice, inbound: &Inb
     let until = sent + expert.total;
     meter.served(permit, Operation::of(inbound.endpoint()), sent, parts.status.as_u16());
     let readable = !parts.headers.contains_key(header::CONTENT_ENCODING);
-    let close_delimited = !parts.headers.contains_key(header::CONTENT_LENGTH)
-        && !parts.headers.contains_key(header::TRANSFER_ENCODING)
-        && parts.version <= http::Version::HTTP_11;
+    let close_delimited = forward::is_close_delimited(&parts);
     let outgoing = match body {
         AnswerBody::Whole(bytes) => {
             if let Some(cost) = meter.whole(&bytes, readable) {
@@ -100,10 +98,10 @@ fn respond(mut meter: Box<Meter>, answer: Answer, choice: &Choice, inbound: &Inb
             meter.outcome(if parts.status.is_success() { Outcome::Ok } else { Outcome::UpstreamStatus });
             Outgoing::Whole { bytes, meter: Some(Later::new(meter)) }
         }
-        AnswerBody::Events(upstream) => {
+        AnswerBody::Events(prefix, upstream) => {
             let filter = Filter::new(inbound.endpoint(), hides_usage(inbound));
             let events = readable.then(|| (inbound.endpoint(), filter));
-            let passage = Passage { prefix: bytes::Bytes::new(), upstream, events, close_delimited, idle: expert.idle, until };
+            let passage = Passage { prefix, upstream, events, close_delimited, idle: expert.idle, until };
             Outgoing::Relay(Box::new(Relay::new(passage, meter)))
         }
         AnswerBody::Large(prefix, upstream) => {

@@ -34,8 +34,19 @@ pub struct Limits {
 /// Reads the body.
 ///
 /// # Errors
-/// 413 or 408; [`Outcome::ClientGone`] where the client broke off.
-pub async fn body(mut incoming: Incoming, headers: &HeaderMap, limits: Limits) -> Result<Bytes, Failure> {
+/// 413 or 408; 400 where it is compressed; [`Outcome::ClientGone`] where the client broke off.
+pub async fn body(incoming: Incoming, headers: &HeaderMap, limits: Limits) -> Result<Bytes, Failure> {
+    let bytes = whole(incoming, headers, limits).await?;
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            let message = "header `content-encoding`: expected none, since compressed bodies are not read here";
+            Err(Failure::invalid(header::CONTENT_ENCODING.as_str(), message))
+        }
+        _ => Ok(bytes),
+    }
+}
+
+async fn whole(mut incoming: Incoming, headers: &HeaderMap, limits: Limits) -> Result<Bytes, Failure> {
     let claimed = incoming.size_hint();
     if claimed.lower() > limits.bytes as u64 {
         // A client that waits for `100 Continue` writes nothing before it has the answer.

@@ -41,7 +41,8 @@ pub async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<R
         }
         route(begin(&shared, EndpointLabel::Route, request.headers()), request).await
     } else if below == "/models" || below.starts_with("/models/") {
-        if request.method() != Method::GET {
+        // Of an answer to HEAD the server sends the head alone.
+        if request.method() != Method::GET && request.method() != Method::HEAD {
             return Ok(lost(&shared, &request, Some("GET")));
         }
         models(begin(&shared, EndpointLabel::Models, request.headers()), &request)

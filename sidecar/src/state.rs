@@ -86,7 +86,7 @@ pub struct Expert {
     pub forward_authorization: bool,
     /// Requests it may have at once.
     pub max_in_flight: u32,
-    /// To the first byte of the head.
+    /// To the head, and of a stream to its first piece.
     pub first_byte: Duration,
     /// Between two pieces of the body.
     pub idle: Duration,

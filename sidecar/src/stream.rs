@@ -91,6 +91,10 @@ pub struct Passage {
     pub until: Instant,
 }
 
+/// How long the end of a body may come after its closing event. Servers send both at once; one that does not shall not keep a client
+/// that has all it waits for.
+const AFTER_DONE: Duration = Duration::from_secs(5);
+
 /// A body that is still coming.
 #[derive(Debug)]
 pub struct Relay {
@@ -115,8 +119,7 @@ enum Phase {
 impl Relay {
     /// Begins to pass a body on.
     #[must_use]
-    pub fn new(passage: Passage, mut meter: Box<Meter>) -> Self {
-        meter.passed(if passage.events.is_none() { passage.prefix.len() } else { 0 });
+    pub fn new(passage: Passage, meter: Box<Meter>) -> Self {
         let last = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until(passage.until.min(last + passage.idle).into()));
         let meter = Later::new(meter);
@@ -138,8 +141,12 @@ impl Relay {
                 }
                 Phase::Ended => return Poll::Ready(None),
             }
-            if !self.passage.prefix.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.passage.prefix)))));
+            let prefix = std::mem::take(&mut self.passage.prefix);
+            if !prefix.is_empty() {
+                let out = self.pass(prefix);
+                if !out.is_empty() {
+                    return Poll::Ready(Some(Ok(Frame::data(out))));
+                }
             }
             let out = match Pin::new(&mut self.passage.upstream).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -147,10 +154,13 @@ impl Relay {
                     // Trailers are not passed on: they would have to be announced before the body.
                     frame.into_data().map_or(Bytes::new(), |bytes| self.pass(bytes))
                 }
+                // The answer was whole, whatever became of its connection.
+                Poll::Ready(Some(Err(_))) if self.done_seen => self.finish(),
                 Poll::Ready(Some(Err(_))) => self.break_off(CutCause::Upstream),
                 Poll::Ready(None) => self.finish(),
                 Poll::Pending => match self.overdue(context) {
                     None => return Poll::Pending,
+                    Some(_) if self.done_seen => self.finish(),
                     Some(cause) => self.break_off(cause),
                 },
             };
@@ -170,6 +180,9 @@ impl Relay {
         if piece.seen.done {
             // A client may go as soon as it has seen this; the answer was whole.
             self.done_seen = true;
+            self.passage.idle = self.passage.idle.min(AFTER_DONE);
+            let until = self.passage.until.min(self.last + self.passage.idle);
+            self.timer.as_mut().reset(until.into());
             self.meter.note(|meter| meter.outcome(Outcome::Ok));
         }
         self.meter.note(|meter| meter.piece(&piece));

@@ -43,6 +43,18 @@ pub(super) async fn collect(mut body: Incoming, cap: usize, idle: Duration, unti
     Ok(Collected::Whole(whole.freeze()))
 }
 
+/// The first piece of a body that has to have one, and the rest.
+pub(super) async fn first(mut body: Incoming, until: Instant) -> Result<(Bytes, Incoming), Trouble> {
+    loop {
+        let patience = until.saturating_duration_since(Instant::now());
+        match piece(&mut body, patience, until).await? {
+            Some(bytes) if bytes.is_empty() => {}
+            Some(bytes) => return Ok((bytes, body)),
+            None => return Err(Trouble::Cut),
+        }
+    }
+}
+
 async fn piece(body: &mut Incoming, idle: Duration, until: Instant) -> Result<Option<Bytes>, Trouble> {
     loop {
         let patience = idle.min(until.saturating_duration_since(Instant::now()));

@@ -11,13 +11,13 @@ use crate::failure::Outcome;
 /// What came of one request to an expert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptResult {
-    /// 2xx or 3xx.
+    /// 2xx.
     Ok,
     /// 4xx but 429: the request's fault, not the expert's.
     ClientError,
     /// 429.
     RateLimited,
-    /// 5xx.
+    /// 5xx, or a redirect.
     ServerError,
     /// No connection.
     Connect,

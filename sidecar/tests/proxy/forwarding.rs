@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::support::{Expert, Router, Step, chat, chunk, eventually, expert_json, json_response, response, snapshot};
+use super::support::{Expert, Router, Step, chat, chunk, events, eventually, expert_json, json_response, response, snapshot};
 
 /// Two experts; the first is asked first, since it is the fallback expert of a router without a model.
 async fn pair(first: &Expert, second: &Expert, of_first: Value) -> Router {
@@ -120,6 +120,15 @@ async fn another_expert_steps_in_on_every_kind_of_failure_before_the_first_byte(
     steps_in(&Expert::always(cut).await, json!({}), "cut").await;
     let stalled = vec![Step::send("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{\"id\""), Step::Hang];
     steps_in(&Expert::always(stalled).await, json!({"timeouts": {"idleMilliseconds": 150}}), "timeout").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_expert_steps_in_for_a_stream_of_which_nothing_came_but_the_head() {
+    let begun = |end: Step| [events(&[], None), vec![end]].concat();
+    steps_in(&Expert::always(begun(Step::Close)).await, json!({}), "cut").await;
+    steps_in(&Expert::always(begun(Step::Reset)).await, json!({}), "cut").await;
+    steps_in(&Expert::always(begun(Step::send("0\r\n\r\n"))).await, json!({}), "cut").await;
+    steps_in(&Expert::always(begun(Step::Hang)).await, json!({"timeouts": {"firstByteMilliseconds": 150}}), "timeout").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ mod forwarding;
 mod health;
 mod limits;
 mod metering;
+mod odd;
 mod process;
 mod reload;
 mod routing;
