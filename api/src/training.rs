@@ -37,6 +37,8 @@ pub struct Prepared {
     pub spent_usd: f64,
     /// Whether asking stopped because the next answer might have passed `maxCostUsd`.
     pub out_of_money: bool,
+    /// Parts that the queries were asked in.
+    pub parts: u32,
     /// SHA-256 of the outcomes, prices aside.
     pub digest: String,
 }
