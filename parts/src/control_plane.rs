@@ -21,17 +21,17 @@ pub struct Program {
     pub package: &'static str,
 }
 
-/// The servers. They have to be of one version, so they come from one place together: all found, or all built.
-pub const SERVERS: [Program; 4] = [
+/// They have to be of one version, so they come from one place together: all found, or all built.
+pub const KUBERNETES: [Program; 5] = [
     Program { name: "kube-apiserver", package: "k8s.io/kubernetes/cmd/kube-apiserver" },
     Program { name: "etcd", package: "go.etcd.io/etcd/server/v3" },
     Program { name: "kube-controller-manager", package: "k8s.io/kubernetes/cmd/kube-controller-manager" },
     Program { name: "kube-scheduler", package: "k8s.io/kubernetes/cmd/kube-scheduler" },
+    Program { name: "kubectl", package: "k8s.io/kubernetes/cmd/kubectl" },
 ];
 
-/// What talks to them; any recent version does.
-pub const CLIENTS: [Program; 2] =
-    [Program { name: "kubectl", package: "k8s.io/kubernetes/cmd/kubectl" }, Program { name: "helm", package: "helm.sh/helm/v4/cmd/helm" }];
+/// Installs the chart; any recent version does.
+pub const HELM: Program = Program { name: "helm", package: "helm.sh/helm/v4/cmd/helm" };
 
 /// Where what was built from these very modules lies. A change of the modules makes it another folder.
 pub fn built_folder() -> PathBuf {
@@ -51,19 +51,14 @@ pub fn control_plane(name: &str) -> Result<PathBuf, Missing> {
 /// What has to be built, because nobody brought it and it was not built before.
 pub fn to_build() -> Vec<Program> {
     let missing = |program: &Program| outside(program.name).is_none() && !built_folder().join(program.name).is_file();
-    SERVERS.into_iter().chain(CLIENTS).filter(missing).collect()
+    KUBERNETES.into_iter().chain([HELM]).filter(missing).collect()
 }
 
 /// A program that was there before us.
 fn outside(name: &str) -> Option<PathBuf> {
-    let folders = folders();
-    if SERVERS.iter().any(|server| server.name == name) {
-        return folders
-            .iter()
-            .find(|folder| SERVERS.iter().all(|server| folder.join(server.name).is_file()))
-            .map(|folder| folder.join(name));
-    }
-    folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file())
+    let wanted: &[Program] = if name == HELM.name { &[HELM] } else { &KUBERNETES };
+    let has_all = |folder: &PathBuf| wanted.iter().all(|program| folder.join(program.name).is_file());
+    folders().into_iter().find(has_all).map(|folder| folder.join(name))
 }
 
 fn folders() -> Vec<PathBuf> {
@@ -78,7 +73,7 @@ mod tests {
 
     #[test]
     fn every_program_is_a_tool_of_the_pinned_module() {
-        for program in SERVERS.into_iter().chain(CLIENTS) {
+        for program in KUBERNETES.into_iter().chain([HELM]) {
             assert!(GO_MODULE.lines().any(|line| line.trim() == program.package), "{program:?}");
         }
         assert_eq!(GO_MODULE.lines().filter(|line| line.starts_with('\t') && !line.contains(" v")).count(), 6, "tools nobody asks for");

@@ -1,5 +1,11 @@
 //! Files that are made from code and committed: written here, or compared with what is there (`--check`), by one function.
 
+mod chart;
+mod values;
+
+mod dashboards;
+mod rules;
+
 use std::{
     fmt::Write as _,
     fs,
@@ -56,14 +62,18 @@ fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
         let name = crd.metadata.name.clone().context("a CRD has a name")?;
         let json = serde_json::to_value(&crd)?;
         let yaml = serde_saphyr::to_string(&json).with_context(|| format!("write {name} as YAML"))?;
-        files.push((
-            PathBuf::from(format!("crds/{name}.yaml")),
-            format!("# Made by `cargo run -p xtask -- generate` from api/src.\n{yaml}"),
-        ));
+        let content = format!("# Made by `cargo run -p xtask -- generate` from api/src.\n{yaml}");
+        // For kubectl, and once more for Helm: a chart carries its own files only.
+        for folder in ["crds", "charts/expert-router/files/crds"] {
+            files.push((PathBuf::from(format!("{folder}/{name}.yaml")), content.clone()));
+        }
         kind(&mut reference, &json);
     }
     files.push(("docs/reference.md".into(), reference));
     files.push(("docs/metrics.md".into(), sidecar::metrics::markdown()));
+    files.extend(chart::files()?.into_iter().map(|(path, content)| (path.into(), content)));
+    files.extend(dashboards::files()?);
+    files.extend(rules::files()?);
     Ok(files)
 }
 

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use parts::control_plane::{GO_MODULE, GO_SUMS, Program, SERVERS, built_folder, to_build};
+use parts::control_plane::{GO_MODULE, GO_SUMS, KUBERNETES, Program, built_folder, to_build};
 
 use crate::fetch::lock;
 
@@ -82,7 +82,7 @@ impl Go {
             _ => bail!(
                 "the tests run against a real Kubernetes API server, and its programs are not here: install Go {GO_RELEASE} \
                  (https://go.dev/dl), or set KUBEBUILDER_ASSETS to a folder that has {}",
-                SERVERS.map(|program| program.name).join(", ")
+                KUBERNETES.map(|program| program.name).join(", ")
             ),
         };
         let fits =

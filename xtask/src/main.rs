@@ -6,6 +6,8 @@
 mod audit;
 #[cfg(feature = "bench")]
 mod bench;
+#[cfg(feature = "demo")]
+mod demo;
 mod fetch;
 #[cfg(feature = "generate")]
 mod generate;
@@ -33,6 +35,9 @@ enum Task {
     /// Measure added latency, throughput, memory and start-up
     #[cfg(feature = "bench")]
     Bench(bench::Arguments),
+    /// The whole loop on real answers: ask experts, score, train, evaluate, serve, show what it saves
+    #[cfg(feature = "demo")]
+    Demo(demo::Arguments),
     /// Write the files that are made from code, or check that they are up to date
     #[cfg(feature = "generate")]
     Generate(generate::Arguments),
@@ -46,6 +51,8 @@ fn main() -> anyhow::Result<()> {
         Task::Audit(arguments) => audit::run(&arguments),
         #[cfg(feature = "bench")]
         Task::Bench(arguments) => bench::run(&arguments),
+        #[cfg(feature = "demo")]
+        Task::Demo(arguments) => demo::run(&arguments),
         #[cfg(feature = "generate")]
         Task::Generate(arguments) => generate::run(&arguments),
     }
