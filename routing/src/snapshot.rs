@@ -177,7 +177,8 @@ impl Default for Health {
 pub struct Timeouts {
     /// For TCP and TLS.
     pub connect_milliseconds: u64,
-    /// From the request's start to the head of the response; of a stream, to the first piece of its body.
+    /// From the request's start to the head of the response; of a stream, to the first piece of its body. An answer that is
+    /// not streamed has its head at its end.
     pub first_byte_milliseconds: u64,
     /// Between two pieces of the response body.
     pub idle_milliseconds: u64,
@@ -187,7 +188,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect_milliseconds: 2_000, first_byte_milliseconds: 60_000, idle_milliseconds: 60_000, total_milliseconds: 600_000 }
+        Self { connect_milliseconds: 2_000, first_byte_milliseconds: 300_000, idle_milliseconds: 60_000, total_milliseconds: 600_000 }
     }
 }
 

@@ -91,6 +91,17 @@ struct Failed {
     failure: Failure,
 }
 
+/// Counts an attempt that is dropped with its request: the client went away first.
+struct Unfinished<'a>(Option<&'a Expert>);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(expert) = self.0 {
+            expert.metrics.attempted(AttemptResult::Cancelled);
+        }
+    }
+}
+
 /// Sends the request to the decision's expert, then to its fallbacks.
 ///
 /// # Errors
@@ -105,7 +116,10 @@ pub async fn forward(call: Call<'_>, decision: &Decision, attempts: &mut Attempt
         attempts.sent += 1;
         let sent = Instant::now();
         let expert = permit.expert().clone();
-        let (permit, failed) = match attempt(call, permit, sent).await {
+        let mut unfinished = Unfinished(Some(&expert));
+        let attempted = attempt(call, permit, sent).await;
+        unfinished.0 = None;
+        let (permit, failed) = match attempted {
             Ok(answer) => return Ok(answer),
             Err(failed) => failed,
         };

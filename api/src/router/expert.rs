@@ -167,7 +167,8 @@ pub struct Timeouts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400_000))]
     pub connect_milliseconds: Option<u32>,
-    /// From the start of the request to the head of the response; of a stream, to the first piece of its body. Default 60000.
+    /// From the start of the request to the head of the response; of a stream, to the first piece of its body. An answer that is not
+    /// streamed has its head at its end: leave time for the longest. Default 300000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400_000))]
     pub first_byte_milliseconds: Option<u32>,

@@ -234,6 +234,7 @@ async fn a_client_that_hangs_up_takes_its_request_back_at_once() {
     call.abort();
     eventually("the expert is let go", || async { expert.hangups() == 1 }).await;
     router.counts(r#"expert_router_requests_total{endpoint="chat_completions",outcome="client_gone",status="none"}"#, 1.0).await;
+    router.counts(r#"expert_router_upstream_attempts_total{expert="one",result="cancelled"}"#, 1.0).await;
     router.counts(r#"expert_router_in_flight{expert="one"}"#, 0.0).await;
 }
 
