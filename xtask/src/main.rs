@@ -11,7 +11,9 @@ mod demo;
 mod fetch;
 #[cfg(feature = "generate")]
 mod generate;
+mod go;
 mod kubernetes;
+mod prometheus;
 
 use clap::{Parser, Subcommand};
 
@@ -29,6 +31,8 @@ enum Task {
     Fetch(fetch::Arguments),
     /// Build Kubernetes' control plane for the tests into the user's cache folder
     Kubernetes(kubernetes::Arguments),
+    /// Build Prometheus and promtool for the tests into the user's cache folder, where PATH lacks them
+    Prometheus,
     /// Check licences and sources of all dependencies
     #[cfg(feature = "audit")]
     Audit(audit::Arguments),
@@ -47,6 +51,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Fetch(arguments) => fetch::run(&arguments),
         Task::Kubernetes(arguments) => kubernetes::run(&arguments),
+        Task::Prometheus => prometheus::run(),
         #[cfg(feature = "audit")]
         Task::Audit(arguments) => audit::run(&arguments),
         #[cfg(feature = "bench")]

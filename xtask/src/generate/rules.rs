@@ -132,7 +132,7 @@ mod tests {
             assert!(record.name.starts_with(&format!("{level}:")), "{}", record.name);
         }
         for alert in alerts() {
-            scoped(&alert.expression, &[]).unwrap();
+            scoped(alert.expression, &[]).unwrap();
         }
     }
 

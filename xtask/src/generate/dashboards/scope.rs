@@ -84,10 +84,9 @@ pub(crate) fn scoped(expression: &str, variables: &[Variable]) -> anyhow::Result
     while let Some(start) = rest.find(|c: char| c.is_ascii_alphabetic() || c == '"') {
         let (before, from) = rest.split_at(start);
         scoped.push_str(before);
-        let end = if from.starts_with('"') {
-            from[1..].find('"').map_or(from.len(), |end| end + 2)
-        } else {
-            from.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':')).unwrap_or(from.len())
+        let end = match from.strip_prefix('"') {
+            Some(text) => text.find('"').map_or(from.len(), |end| end + 2),
+            None => from.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':')).unwrap_or(from.len()),
         };
         let (word, after) = from.split_at(end);
         scoped.push_str(word);
