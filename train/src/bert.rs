@@ -3,6 +3,10 @@
 //! In: an [`Encoder`], texts and [`Targets`]. Out: another encoder, fine-tuned, and the layer behind it. The fine-tuned encoder is an
 //! encoder like any other: it embeds, it goes into graphs, it has an 8-bit form; other parts can stand on its embeddings.
 
+mod network;
+mod training;
+mod words;
+
 use model::{
     Bundle, Manifest, TextRules,
     bundle::{ExpertEntry, FORMAT_VERSION},
@@ -11,7 +15,10 @@ use ndarray::{Array1, Array2};
 
 use crate::{
     encoder::{Encoder, EncoderError},
-    neural::{Head, Loss},
+    neural::{
+        Head, Loss,
+        objective::{Guides, Objective},
+    },
     onnx::{Constant, Dimension, Element, GraphBuilder, Value, int},
     parts::{GraphViews, Part},
     router::ExportError,
@@ -100,6 +107,7 @@ pub struct Bert {
     head: Head,
     expert_means: Array1<f32>,
     loss: Loss,
+    held_out_losses: Vec<f32>,
 }
 
 impl Bert {
@@ -115,8 +123,24 @@ impl Bert {
         options: &BertOptions,
         progress: &(dyn Fn(BertProgress) + Sync),
     ) -> Result<Self, BertError> {
-        let _ = (encoder, texts, targets, groups, options, progress);
-        Err(BertError::Train(candle_core::Error::Msg("not yet".into())))
+        let guides = Guides { labels: options.label_weight, others: options.others_weight };
+        let objective = Objective::new(targets, options.loss, guides);
+        let ids = encoder.token_ids(texts)?;
+        let learnt = training::train(encoder.weights(), &ids, &objective, groups, options, progress)?;
+        let name = format!("{}, fine-tuned", encoder.name());
+        Ok(Self {
+            encoder: encoder.with(&name, learnt.weights, encoder.options())?,
+            head: objective.head(&learnt.head.weight, &learnt.head.bias),
+            expert_means: targets.expert_means.clone(),
+            loss: options.loss,
+            held_out_losses: learnt.losses,
+        })
+    }
+
+    /// Loss of the rows held out after each pass.
+    #[must_use]
+    pub fn held_out_losses(&self) -> &[f32] {
+        &self.held_out_losses
     }
 
     /// The fine-tuned encoder.
@@ -224,3 +248,6 @@ impl Part for BertPart {
         self.head.export(graph, inputs.embedding.as_ref().expect("the fine-tuned encoder's embedding"))
     }
 }
+
+#[cfg(test)]
+mod tests;

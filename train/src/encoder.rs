@@ -80,6 +80,8 @@ pub struct Encoder {
     tokens: Tokens,
     options: EncoderOptions,
     quantised: Option<Quantised>,
+    /// Whether embeddings are kept on disk: those of a published encoder are asked for again, those of one just trained are not.
+    kept: bool,
 }
 
 impl Encoder {
@@ -91,16 +93,34 @@ impl Encoder {
         let weights = Weights::open(folder)?;
         let path = folder.join("tokenizer.json");
         let tokenizer = read(&path)?;
+        let name = folder.file_name().map_or_else(|| "encoder".into(), |name| name.to_string_lossy().into_owned());
+        Ok(Self { kept: true, ..Self::new(name, weights, tokenizer, &path, options)? })
+    }
+
+    /// The same tokens read by other weights, or in another precision.
+    ///
+    /// # Errors
+    /// For `int8` ONNX Runtime's complaint.
+    pub fn with(&self, name: &str, weights: Weights, options: EncoderOptions) -> Result<Self, EncoderError> {
+        Self::new(name.into(), weights, self.tokenizer.clone(), Path::new("tokenizer.json"), options)
+    }
+
+    fn new(name: String, weights: Weights, tokenizer: Vec<u8>, path: &Path, options: EncoderOptions) -> Result<Self, EncoderError> {
         let tokens = Tokens::new(&tokenizer, options.max_tokens.min(weights.config.positions), options.head_percent)
-            .map_err(|problem| EncoderError::Invalid { path, problem })?;
+            .map_err(|problem| EncoderError::Invalid { path: path.to_owned(), problem })?;
         let quantised = if options.int8 {
             let texts = tokenised(&tokens, &weights, CALIBRATION_TEXTS.iter().copied())?;
             Some(calibrate(&weights, &texts)?)
         } else {
             None
         };
-        let name = folder.file_name().map_or_else(|| "encoder".into(), |name| name.to_string_lossy().into_owned());
-        Ok(Self { name, weights, tokenizer, tokens, options, quantised })
+        Ok(Self { name, weights, tokenizer, tokens, options, quantised, kept: false })
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The encoder's entry of `bundle.json`.
@@ -148,22 +168,23 @@ impl Encoder {
         graph::normalised(builder, &pooled)
     }
 
-    /// Embeds texts, `texts x dimensions`, rows of length 1. What was embedded before comes from the user's cache folder. `progress` is
-    /// told how many of the texts are done.
+    /// Embeds texts, `texts x dimensions`, rows of length 1. What a published encoder embedded before comes from the user's cache folder.
+    /// `progress` is told how many of the texts are done.
     ///
     /// # Errors
     /// The tokenizer's or ONNX Runtime's complaint; a cache that cannot be used is none.
     pub fn embed(&self, texts: &[String], progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Array2<f32>, EncoderError> {
+        if !self.kept {
+            return self.embed_anew(texts, &|finished| progress(finished, texts.len()));
+        }
         let dimensions = self.weights.config.hidden;
         let mut cache = cache::Cache::open(&self.cache_key(), dimensions);
         let missing: Vec<usize> = (0..texts.len()).filter(|at| cache.get(&texts[*at]).is_none()).collect();
-        progress(texts.len() - missing.len(), texts.len());
+        let done = texts.len() - missing.len();
+        progress(done, texts.len());
         if !missing.is_empty() {
             let wanted: Vec<String> = missing.iter().map(|at| texts[*at].clone()).collect();
-            let ids = self.token_ids(&wanted)?;
-            let network = TokenNetwork::load(&self.bytes(), "embedding")?;
-            let done = texts.len() - missing.len();
-            let found = network.run_all(&ids, &|finished| progress(done + finished, texts.len()))?;
+            let found = self.embed_anew(&wanted, &|finished| progress(done + finished, texts.len()))?;
             cache.add(wanted.iter().zip(found.rows().into_iter().map(|row| row.to_vec())));
         }
         let mut out = Array2::zeros((texts.len(), dimensions));
@@ -172,6 +193,10 @@ impl Encoder {
             row.iter_mut().zip(embedding).for_each(|(to, from)| *to = *from);
         }
         Ok(out)
+    }
+
+    fn embed_anew(&self, texts: &[String], progress: &(dyn Fn(usize) + Sync)) -> Result<Array2<f32>, EncoderError> {
+        TokenNetwork::load(&self.bytes(), "embedding")?.run_all(&self.token_ids(texts)?, progress)
     }
 
     /// The encoder alone as a file.
@@ -194,7 +219,7 @@ impl Encoder {
 }
 
 /// Raised where the graph or the calibration changes what it computes.
-const CACHE_VERSION: u32 = 1;
+const CACHE_VERSION: u32 = 2;
 
 /// The inputs of every graph with an encoder.
 #[must_use]

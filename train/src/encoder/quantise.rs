@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::weights::{Weights, layer_prefix};
+use super::weights::{WORDS, Weights, layer_prefix};
 
 /// Weights use 7 bits: processors without an instruction for 8-bit dot products add two products of `u8 * i8` in 16 bits, which would
 /// overflow with eight.
@@ -83,7 +83,7 @@ impl Quantised {
     /// Scales from what was seen at each place.
     #[must_use]
     pub fn new(weights: &Weights, ranges: &BTreeMap<Site, Range>) -> Self {
-        let words = rows(&weights.values("embeddings.word_embeddings.weight"), weights.config.hidden);
+        let words = rows(&weights.values(WORDS), weights.config.hidden);
         let sites = ranges.iter().map(|(site, range)| (*site, site_scale(weights, *site, range))).collect();
         Self { words, sites }
     }

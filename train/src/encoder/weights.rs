@@ -63,7 +63,7 @@ impl Config {
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let (hidden, inner) = (self.hidden, self.intermediate);
         let mut all = vec![
-            ("embeddings.word_embeddings.weight".to_owned(), vec![self.vocabulary, hidden]),
+            (WORDS.to_owned(), vec![self.vocabulary, hidden]),
             ("embeddings.position_embeddings.weight".to_owned(), vec![self.positions, hidden]),
             ("embeddings.token_type_embeddings.weight".to_owned(), vec![self.types, hidden]),
         ];
@@ -85,6 +85,9 @@ impl Config {
         all
     }
 }
+
+/// Name of the table of words.
+pub const WORDS: &str = "embeddings.word_embeddings.weight";
 
 /// Beginning of the names of a layer's tensors.
 #[must_use]
@@ -138,6 +141,22 @@ impl Weights {
         Ok(Self { config, sha256, tensors })
     }
 
+    /// The same encoder with other numbers, and the hash of those.
+    ///
+    /// # Errors
+    /// The first name that is missing or has another shape.
+    pub fn replaced(&self, tensors: BTreeMap<String, Tensor>) -> Result<Self, String> {
+        let mut weights = Self::from_tensors(self.config, String::new(), tensors)?;
+        let mut hash = Sha256::new();
+        for (name, _) in self.config.tensors() {
+            hash.update(&name);
+            let bytes: Vec<u8> = weights.values(&name).iter().flat_map(|value| value.to_le_bytes()).collect();
+            hash.update(&bytes);
+        }
+        weights.sha256 = hex::encode(hash.finalize());
+        Ok(weights)
+    }
+
     /// A tensor.
     ///
     /// # Panics
@@ -176,10 +195,50 @@ fn read_tensors(bytes: &[u8], config: &Config) -> Result<BTreeMap<String, Tensor
 
 #[cfg(test)]
 pub(crate) mod fixtures {
-    //! A tiny encoder with random weights.
+    //! A tiny encoder with random weights, and words it knows.
 
     use super::*;
-    use crate::random::Random;
+    use crate::{
+        encoder::{Encoder, EncoderOptions},
+        random::Random,
+    };
+
+    /// `w4` to `w59`, each a token, with `[CLS]` and `[SEP]` around every text.
+    pub(crate) fn tokenizer() -> Vec<u8> {
+        let word = |id: usize| ["[PAD]", "[UNK]", "[CLS]", "[SEP]"].get(id).map_or_else(|| format!("w{id}"), |name| (*name).to_owned());
+        let words: serde_json::Map<String, serde_json::Value> = (0..60).map(|id| (word(id), id.into())).collect();
+        let special = |id: usize| serde_json::json!({"SpecialToken": {"id": word(id), "type_id": 0}});
+        let text = serde_json::json!({"Sequence": {"id": "A", "type_id": 0}});
+        let entry = |id: usize| serde_json::json!({"id": word(id), "ids": [id], "tokens": [word(id)]});
+        let json = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null, "decoder": null,
+            "pre_tokenizer": {"type": "WhitespaceSplit"},
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [special(2), text, special(3)],
+                "pair": [special(2), text, special(3), {"Sequence": {"id": "B", "type_id": 1}}, special(3)],
+                "special_tokens": {"[CLS]": entry(2), "[SEP]": entry(3)},
+            },
+            "model": {"type": "WordLevel", "vocab": words, "unk_token": "[UNK]"},
+        });
+        serde_json::to_vec(&json).unwrap()
+    }
+
+    /// The tiny encoder with its tokenizer.
+    pub(crate) fn encoder(seed: u64, int8: bool) -> Encoder {
+        let options = EncoderOptions { max_tokens: 20, head_percent: 50, int8 };
+        Encoder::new("tiny".into(), tiny(seed), tokenizer(), Path::new("tokenizer.json"), options).unwrap()
+    }
+
+    /// Texts of up to `most` words, made of all that the tokenizer knows.
+    pub(crate) fn texts(count: usize, most: usize, seed: u64) -> Vec<String> {
+        let mut random = Random::new(seed, 5);
+        let mut text = || {
+            let words: Vec<String> = (0..1 + random.below(most)).map(|_| format!("w{}", 4 + random.below(56))).collect();
+            words.join(" ")
+        };
+        (0..count).map(|_| text()).collect()
+    }
 
     /// Two layers of 16 dimensions, 60 words.
     pub(crate) fn tiny(seed: u64) -> Weights {
@@ -192,7 +251,7 @@ pub(crate) mod fixtures {
             let values: Vec<f32> = (0..count).map(|_| centre + 0.3 * random.normal()).collect();
             tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap());
         }
-        Weights::from_tensors(config, "tiny".into(), tensors).unwrap()
+        Weights::from_tensors(config, "ab".repeat(32), tensors).unwrap()
     }
 }
 

@@ -59,10 +59,6 @@ impl Objective {
         }
     }
 
-    pub(crate) fn rows(&self) -> usize {
-        self.wanted.nrows()
-    }
-
     /// How many experts a router chooses from.
     pub(crate) fn experts(&self) -> usize {
         self.wanted.ncols()

@@ -1,5 +1,7 @@
 //! AdamW with warm-up and linear decay, and a bound on the gradient's length.
 
+use std::ops::Range;
+
 use candle_core::{Result, Tensor, Var};
 use rayon::prelude::*;
 
@@ -46,11 +48,29 @@ impl Schedule {
     }
 }
 
+/// Moving averages of gradients and of their squares.
+#[derive(Debug)]
+pub(crate) struct Moments {
+    first: Vec<f32>,
+    second: Vec<f32>,
+}
+
+impl Moments {
+    pub(crate) fn zeros(count: usize) -> Self {
+        Self { first: vec![0.0; count], second: vec![0.0; count] }
+    }
+
+    /// Of some of the numbers.
+    pub(crate) fn slices(&mut self, range: Range<usize>) -> (&mut [f32], &mut [f32]) {
+        (&mut self.first[range.clone()], &mut self.second[range])
+    }
+}
+
 /// The optimiser with its memory.
 #[derive(Debug)]
 pub(crate) struct AdamW {
     parameters: Vec<Parameter>,
-    averages: Vec<(Vec<f32>, Vec<f32>)>,
+    moments: Vec<Moments>,
     schedule: Schedule,
     weight_decay: f32,
     step: usize,
@@ -58,46 +78,55 @@ pub(crate) struct AdamW {
 
 impl AdamW {
     pub(crate) fn new(parameters: Vec<Parameter>, schedule: Schedule, weight_decay: f32) -> Self {
-        let zeros = |parameter: &Parameter| vec![0.0; parameter.variable.elem_count()];
-        let averages = parameters.iter().map(|parameter| (zeros(parameter), zeros(parameter))).collect();
-        Self { parameters, averages, schedule, weight_decay, step: 0 }
+        let moments = parameters.iter().map(|parameter| Moments::zeros(parameter.variable.elem_count())).collect();
+        Self { parameters, moments, schedule, weight_decay, step: 0 }
     }
 
-    /// Moves every parameter once.
-    pub(crate) fn step(&mut self, gradients: &Gradients) -> Result<()> {
+    /// Moves every parameter once. What this step does to a parameter of rate 1 that decays is handed back, for those who keep
+    /// parameters of their own.
+    pub(crate) fn step(&mut self, gradients: &Gradients) -> Result<Move> {
         let rate = self.schedule.rate(self.step);
         self.step += 1;
         let squares: f32 = gradients.par_iter().flatten().map(|gradient| gradient.iter().map(|g| g * g).sum::<f32>()).sum();
         let cut = (MAX_LENGTH / squares.sqrt().max(1e-12)).min(1.0);
-        let correct = |beta: f32| 1.0 / (1.0 - beta.powi(self.step as i32));
-        let moved = Move { cut, first: correct(BETA.0), second: correct(BETA.1) };
-        let weight_decay = self.weight_decay;
-        self.parameters.par_iter().zip(&mut self.averages).zip(gradients).try_for_each(|((parameter, averages), gradient)| {
+        let moved = Move { cut, first: 1.0, second: 1.0, rate, decay: rate * self.weight_decay }.at_step(self.step);
+        self.parameters.par_iter().zip(&mut self.moments).zip(gradients).try_for_each(|((parameter, moments), gradient)| {
             let Some(gradient) = gradient else { return Ok(()) };
-            let rate = rate * parameter.rate;
-            let decay = if parameter.decays { rate * weight_decay } else { 0.0 };
+            let decay = if parameter.decays { moved.decay * parameter.rate } else { 0.0 };
+            let moved = Move { rate: moved.rate * parameter.rate, decay, ..moved };
             let mut values = parameter.variable.flatten_all()?.to_vec1::<f32>()?;
-            moved.apply(&mut values, averages, gradient, rate, decay);
+            let (first, second) = moments.slices(0..values.len());
+            moved.apply(&mut values, first, second, gradient);
             parameter.variable.set(&Tensor::from_vec(values, parameter.variable.shape(), parameter.variable.device())?)
-        })
+        })?;
+        Ok(moved)
     }
 }
 
-struct Move {
+/// One step, as every number of a parameter takes it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Move {
     cut: f32,
     first: f32,
     second: f32,
+    rate: f32,
+    decay: f32,
 }
 
 impl Move {
-    fn apply(&self, values: &mut [f32], averages: &mut (Vec<f32>, Vec<f32>), gradient: &[f32], rate: f32, decay: f32) {
-        let (first, second) = averages;
+    /// The same for a number that is moved for the `step`-th time: averages that began at 0 are still too small then.
+    pub(crate) fn at_step(self, step: usize) -> Self {
+        let correct = |beta: f32| 1.0 / (1.0 - beta.powi(step.max(1) as i32));
+        Self { first: correct(BETA.0), second: correct(BETA.1), ..self }
+    }
+
+    pub(crate) fn apply(&self, values: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32]) {
         for (((value, first), second), gradient) in values.iter_mut().zip(first).zip(second).zip(gradient) {
             let gradient = gradient * self.cut;
             *first = BETA.0 * *first + (1.0 - BETA.0) * gradient;
             *second = BETA.1 * *second + (1.0 - BETA.1) * gradient * gradient;
             let direction = *first * self.first / ((*second * self.second).sqrt() + EPSILON);
-            *value -= rate * direction + decay * *value;
+            *value -= self.rate * direction + self.decay * *value;
         }
     }
 }

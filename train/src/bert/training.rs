@@ -1,0 +1,181 @@
+//! The passes over the rows: batches of like length, split among the cores, until the rows held out say that no more is gained.
+
+use std::collections::BTreeMap;
+
+use candle_core::Result;
+use rayon::prelude::*;
+
+use super::{
+    BertOptions, BertProgress,
+    network::{Network, Shard, ShardGradients},
+    words::Words,
+};
+use crate::{
+    encoder::weights::Weights,
+    folds::{folds, held_out},
+    neural::{
+        head::Affine,
+        objective::Objective,
+        optimiser::{AdamW, Gradients, Schedule},
+    },
+    random::Random,
+};
+
+/// A batch is split into so many parts, whose gradients are added in order: the result does not depend on the number of cores.
+const SHARDS: usize = 4;
+/// Batches among whose rows like lengths are sought; more would make batches too much alike.
+const BATCHES_SORTED: usize = 16;
+/// Fewer rows than these say too little about when to stop.
+const LEAST_HELD: usize = 50;
+/// Rows that run together where nothing is learnt.
+const ROWS_AT_ONCE: usize = 16;
+
+/// What was learnt.
+#[derive(Debug)]
+pub(super) struct Learnt {
+    pub(super) weights: Weights,
+    /// Of embeddings of length 1, still in the units of the objective.
+    pub(super) head: Affine,
+    /// Of the rows held out, after each pass.
+    pub(super) losses: Vec<f32>,
+}
+
+struct Trainer<'a> {
+    ids: &'a [Vec<i64>],
+    objective: &'a Objective,
+    options: &'a BertOptions,
+    network: Network,
+    words: Words,
+}
+
+pub(super) fn train(
+    weights: &Weights,
+    ids: &[Vec<i64>],
+    objective: &Objective,
+    groups: &[String],
+    options: &BertOptions,
+    progress: &(dyn Fn(BertProgress) + Sync),
+) -> Result<Learnt> {
+    let (held, rows) = held_rows(groups, options);
+    let network = Network::new(weights, objective, &mut Random::new(options.seed, 1))?;
+    let words = Words::new(weights);
+    let mut trainer = Trainer { ids, objective, options, network, words };
+    let batches = rows.len().div_ceil(options.batch.max(1));
+    let steps = batches * options.epochs;
+    let schedule = Schedule { peak: options.learning_rate, warm_up: steps / 10, steps };
+    let mut optimiser = AdamW::new(trainer.network.parameters(options.head_rate), schedule, options.weight_decay);
+    let mut best = None;
+    let mut losses: Vec<f32> = Vec::new();
+    let mut since = 0;
+    for epoch in 0..options.epochs {
+        for (at, batch) in shuffled(&rows, ids, options.batch.max(1), options.seed, epoch).iter().enumerate() {
+            let step = epoch * batches + at;
+            let loss = trainer.step(batch, step, &mut optimiser)?;
+            progress(BertProgress { step: step + 1, steps, epoch: epoch + 1, loss, held_out_loss: losses.last().copied() });
+        }
+        if held.is_empty() {
+            continue;
+        }
+        let loss = trainer.held_out_loss(&held)?;
+        if losses.iter().all(|least| loss < *least) {
+            best = Some(trainer.snapshot()?);
+            since = 0;
+        } else {
+            since += 1;
+        }
+        losses.push(loss);
+        if since >= options.patience.max(1) {
+            break;
+        }
+    }
+    let (tensors, head) = match best {
+        Some(best) => best,
+        None => trainer.snapshot()?,
+    };
+    let weights = weights.replaced(tensors).map_err(candle_core::Error::Msg)?;
+    Ok(Learnt { weights, head, losses })
+}
+
+/// Rows held out and rows learnt from; too few to spare are none.
+fn held_rows(groups: &[String], options: &BertOptions) -> (Vec<usize>, Vec<usize>) {
+    let all = || (0..groups.len()).collect::<Vec<_>>();
+    let share = options.held_out.clamp(0.0, 0.5);
+    if (groups.len() as f32 * share) < LEAST_HELD as f32 {
+        return (Vec::new(), all());
+    }
+    let parts = (1.0 / share).round() as usize;
+    held_out(&folds(groups, parts, options.seed), 0)
+}
+
+/// The rows in batches: random, but rows of a batch of like length, so that little is padded.
+fn shuffled(rows: &[usize], ids: &[Vec<i64>], batch: usize, seed: u64, epoch: usize) -> Vec<Vec<usize>> {
+    let mut random = Random::new(seed, 1_000 + epoch as u64);
+    let mut rows = rows.to_vec();
+    random.shuffle(&mut rows);
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    for some in rows.chunks_mut(batch * BATCHES_SORTED) {
+        some.sort_by_key(|row| ids[*row].len());
+        batches.extend(some.chunks(batch).map(<[usize]>::to_vec));
+    }
+    random.shuffle(&mut batches);
+    batches
+}
+
+impl Trainer<'_> {
+    /// One step; the loss of its rows.
+    fn step(&mut self, batch: &[usize], step: usize, optimiser: &mut AdamW) -> Result<f32> {
+        let shards: Vec<&[usize]> = batch.chunks(batch.len().div_ceil(SHARDS)).collect();
+        let learn = |(at, rows): (usize, &&[usize])| {
+            let mut random = Random::new(self.options.seed, (2_000_000 + step * SHARDS + at) as u64);
+            let shard = Shard { rows, ids: rows.iter().map(|row| self.ids[*row].as_slice()).collect() };
+            self.network.learn(&self.words, &shard, self.objective, batch.len(), (self.options.dropout, &mut random))
+        };
+        let found: Vec<ShardGradients> = shards.par_iter().enumerate().map(learn).collect::<Result<_>>()?;
+        let loss = found.iter().map(|shard| shard.loss).sum();
+        let (gradients, words) = added(found, self.words.hidden());
+        let moved = optimiser.step(&gradients)?;
+        self.words.step(&words, moved);
+        Ok(loss)
+    }
+
+    fn held_out_loss(&self, held: &[usize]) -> Result<f32> {
+        let mut rows = held.to_vec();
+        rows.sort_by_key(|row| std::cmp::Reverse(self.ids[*row].len()));
+        let loss = |rows: &[usize]| -> Result<f64> {
+            let ids: Vec<&[i64]> = rows.iter().map(|row| self.ids[*row].as_slice()).collect();
+            let outputs = self.network.predict(&self.words, &ids)?;
+            Ok(f64::from(self.objective.score_loss(rows, &outputs)) * rows.len() as f64)
+        };
+        let losses: Vec<f64> = rows.par_chunks(ROWS_AT_ONCE).map(loss).collect::<Result<_>>()?;
+        Ok((losses.iter().sum::<f64>() / held.len() as f64) as f32)
+    }
+
+    fn snapshot(&self) -> Result<(BTreeMap<String, candle_core::Tensor>, Affine)> {
+        Ok((self.network.tensors(&self.words)?, self.network.head()?))
+    }
+}
+
+/// Gradients of shards, in order.
+fn added(shards: Vec<ShardGradients>, hidden: usize) -> (Gradients, BTreeMap<u32, Vec<f32>>) {
+    let mut words = BTreeMap::<u32, Vec<f32>>::new();
+    let mut columns: Vec<Vec<Option<Vec<f32>>>> = Vec::new();
+    for shard in shards {
+        let (rows, values) = shard.words;
+        for (row, gradient) in rows.into_iter().zip(values.chunks_exact(hidden)) {
+            let sum = words.entry(row).or_insert_with(|| vec![0.0; hidden]);
+            sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value);
+        }
+        columns.resize_with(shard.gradients.len(), Vec::new);
+        columns.iter_mut().zip(shard.gradients).for_each(|(column, gradient)| column.push(gradient));
+    }
+    let sum = |column: Vec<Option<Vec<f32>>>| {
+        column.into_iter().flatten().reduce(|mut sum, gradient| {
+            sum.iter_mut().zip(&gradient).for_each(|(sum, value)| *sum += value);
+            sum
+        })
+    };
+    (columns.into_par_iter().map(sum).collect(), words)
+}
+
+#[cfg(test)]
+mod tests;
