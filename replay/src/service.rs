@@ -144,7 +144,10 @@ impl Expert {
         let body = body.to_bytes();
         let step = self.step(&head.headers);
         self.keep(head, &body);
-        tokio::time::sleep(step.delay).await;
+        if !step.delay.is_zero() {
+            // Asked to sleep for no time at all, a timer still takes its millisecond.
+            tokio::time::sleep(step.delay).await;
+        }
         match step.fault.as_ref() {
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::Close) => {

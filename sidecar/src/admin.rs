@@ -76,13 +76,17 @@ fn metrics(shared: &Shared) -> String {
         expert.metrics.ejected.set(i64::from(lock(&expert.live.ejection).is_ejected(now)));
     }
     let budgets = &state.table.snapshot().budgets;
-    for (budget, spent) in budgets.iter().zip(shared.spend.totals(budgets)) {
-        metrics.budget_spent.with_label_values(&[budget.name.as_str()]).set(spent);
-        metrics.budget_amount.with_label_values(&[budget.name.as_str()]).set(budget.amount_usd);
+    for (budget, balance) in budgets.iter().zip(shared.spend.balances(budgets)) {
+        let name = [budget.name.as_str()];
+        metrics.budget_spent.with_label_values(&name).set(balance.spent_usd);
+        metrics.budget_amount.with_label_values(&name).set(budget.amount_usd);
+        metrics.budget_used.with_label_values(&name).set(balance.used);
+        metrics.budget_remaining.with_label_values(&name).set(balance.remaining_seconds as f64);
     }
+    metrics.config_stale.set(i64::from(lock(&shared.last_error).is_some()));
     metrics.sessions.set(i64::try_from(shared.sessions.len()).unwrap_or(i64::MAX));
     metrics.snapshot_age.set(state.since.elapsed().as_secs_f64());
-    metrics.render()
+    metrics.render(&state.table.snapshot().router)
 }
 
 fn snapshot(shared: &Shared) -> Value {

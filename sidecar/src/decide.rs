@@ -96,7 +96,7 @@ pub async fn decide(
     let states = if scored.is_some() { expert_states(shared, state) } else { states };
     let choosing = Instant::now();
     let scores = scored.as_ref().map_or(Err(ScoreFailure::NoModel), |scored| scored.scores.as_ref().map_err(|failure| *failure));
-    let decision = choose(&state.table, &request, &states, scores).map_err(|refusal| refused(shared, state, refusal))?;
+    let decision = choose(&state.table, &request, &states, scores).map_err(|refusal| refused(shared, state, refusal, &request.needs))?;
     let timing = timing(shared, scored.as_ref(), begun, choosing);
     let scores = scored.map(|scored| scored.scores);
     Ok(Choice { decision, scores, conversation, prompt_tokens: request.prompt_tokens, timing })
@@ -110,9 +110,13 @@ fn timing(shared: &Shared, scored: Option<&Scored>, begun: Instant, choosing: In
     Timing { tokenize: of(|s| s.tokenize), queue: of(|s| s.queue), encode: of(|s| s.encode), choose, total }
 }
 
-fn refused(shared: &Shared, state: &State, refusal: Refusal) -> Failure {
+fn refused(shared: &Shared, state: &State, refusal: Refusal, needs: &[Capability]) -> Failure {
     shared.metrics.refusals.with_label_values(&[refusal.as_str()]).inc();
-    let failure = Failure::refused(refusal);
+    let mut failure = Failure::refused(refusal);
+    if refusal == Refusal::Capability {
+        let needs = needs.iter().map(|need| format!("{need:?}")).collect::<Vec<_>>().join(", ");
+        failure.body.message = format!("no expert of this router has all capabilities that this request needs: {needs}");
+    }
     if refusal != Refusal::Unhealthy {
         return failure;
     }

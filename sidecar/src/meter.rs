@@ -13,6 +13,7 @@ use std::{
 };
 
 use http::HeaderValue;
+use model::bundle::Output;
 use routing::{Reason, health};
 use wire::{Usage, sse::Piece};
 
@@ -25,7 +26,7 @@ use crate::{
     forward::Attempts,
     metrics::{AttemptResult, EndpointLabel, Operation, add_cost},
     shared::Shared,
-    state::{Permit, State},
+    state::{Model, Permit, State},
 };
 
 /// Everything noted of one request.
@@ -109,8 +110,26 @@ impl Meter {
     pub fn decided(&mut self, choice: &Choice) {
         let decision = &choice.decision;
         self.state.experts[decision.expert].metrics.decided(decision.reason);
+        if let Some(Ok(scores)) = &choice.scores {
+            self.predicted(&scores.quality, decision.expert);
+        }
         self.decided =
             Some(Decided { expert: decision.expert, reason: decision.reason, prompt_tokens: choice.prompt_tokens, timing: choice.timing });
+    }
+
+    /// What the model thinks of the choice. Differences of scores mean the same whatever a bundle gives; scores themselves only where it
+    /// gives scores.
+    fn predicted(&self, quality: &[f32], chosen: usize) {
+        let best = quality.iter().copied().filter(|score| score.is_finite()).max_by(f32::total_cmp).map(f64::from);
+        let chosen = quality.get(chosen).copied().filter(|score| score.is_finite()).map(f64::from);
+        let (Some(best), Some(chosen), metrics) = (best, chosen, &self.shared.metrics) else { return };
+        metrics.predicted_loss.observe(best - chosen);
+        if let Model::Ready(bound) = &self.state.model
+            && bound.engine.bundle().manifest.output == Output::Scores
+        {
+            metrics.best_score.observe(best);
+            metrics.chosen_score.observe(chosen);
+        }
     }
 
     /// An expert's answer, or its error, goes to the client.

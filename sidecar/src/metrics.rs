@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use prometheus::{
     Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder, core::Collector,
+    Registry, TextEncoder, core::Collector, proto::LabelPair,
 };
 
 pub use expert::{AttemptResult, CutCause, ExpertMetrics, Operation};
@@ -90,6 +90,13 @@ pub struct Metrics {
     pub(crate) model_ready: IntGauge,
     pub(crate) budget_spent: GaugeVec,
     pub(crate) budget_amount: GaugeVec,
+    pub(crate) budget_used: GaugeVec,
+    pub(crate) budget_remaining: GaugeVec,
+    pub(crate) cost_per_hour: GaugeVec,
+    pub(crate) config_stale: IntGauge,
+    pub(crate) best_score: Histogram,
+    pub(crate) chosen_score: Histogram,
+    pub(crate) predicted_loss: Histogram,
     resident_bytes: IntGauge,
     experts: expert::Families,
 }
@@ -99,6 +106,9 @@ impl std::fmt::Debug for Metrics {
         formatter.debug_struct("Metrics").finish_non_exhaustive()
     }
 }
+
+/// A histogram of its own kind has none.
+const NO_LABELS: &[&str] = &[];
 
 /// Makes metrics by their names in the table and registers them.
 struct Maker<'a>(&'a Registry);
@@ -166,6 +176,7 @@ impl Metrics {
         let make = Maker(&registry);
         let request_seconds = make.histograms("expert_router_request_duration_seconds");
         let phases = make.histograms("expert_router_decision_duration_seconds");
+        let scores = make.histograms("expert_router_predicted_score");
         make.float_gauge("process_start_time_seconds").set(seconds_since_1970());
         Self {
             requests: make.counters("expert_router_requests_total"),
@@ -193,6 +204,13 @@ impl Metrics {
             model_ready: make.gauge("expert_router_model_ready"),
             budget_spent: make.float_gauges("expert_router_budget_spent_usd"),
             budget_amount: make.float_gauges("expert_router_budget_amount_usd"),
+            budget_used: make.float_gauges("expert_router_budget_used_ratio"),
+            budget_remaining: make.float_gauges("expert_router_budget_period_remaining_seconds"),
+            cost_per_hour: make.float_gauges("expert_router_expert_cost_per_hour_usd"),
+            config_stale: make.gauge("expert_router_config_stale"),
+            best_score: scores.with_label_values(&["best"]),
+            chosen_score: scores.with_label_values(&["chosen"]),
+            predicted_loss: make.histograms("expert_router_predicted_loss").with_label_values(NO_LABELS),
             resident_bytes: make.gauge("process_resident_memory_bytes"),
             experts: expert::Families::new(&make),
             registry,
@@ -221,15 +239,24 @@ impl Metrics {
         self.request_seconds[endpoint as usize].observe(seconds);
     }
 
-    /// What a scrape gets.
+    /// What a scrape gets: each sample with the router's name, so that those of several routers can be told apart wherever they meet.
     #[must_use]
-    pub fn render(&self) -> String {
+    pub fn render(&self, router: &str) -> String {
         if let Some(bytes) = resident_bytes() {
             self.resident_bytes.set(bytes);
         }
         let mut text = String::with_capacity(32 << 10);
         // Fails only where a family has no metric, and `gather` leaves those out.
-        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+        let mut families = self.registry.gather();
+        for metric in families.iter_mut().flat_map(|family| family.mut_metric()) {
+            let mut labels = metric.take_label();
+            let mut label = LabelPair::default();
+            label.set_name("router".to_owned());
+            label.set_value(router.to_owned());
+            labels.push(label);
+            metric.set_label(labels);
+        }
+        if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
             tracing::warn!(%error, "cannot write metrics");
         }
         text
@@ -283,7 +310,10 @@ mod tests {
         metrics.snapshot_info.with_label_values(&["x"]).set(1);
         metrics.budget_spent.with_label_values(&["x"]).set(1.0);
         metrics.budget_amount.with_label_values(&["x"]).set(1.0);
-        let text = metrics.render();
+        metrics.budget_used.with_label_values(&["x"]).set(1.0);
+        metrics.budget_remaining.with_label_values(&["x"]).set(1.0);
+        metrics.cost_per_hour.with_label_values(&["x"]).set(1.0);
+        let text = metrics.render("chat");
         let mut shown: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         let mut table: Vec<_> = METRICS.iter().map(|metric| metric.name).collect();
         shown.sort_unstable();
@@ -295,6 +325,7 @@ mod tests {
     fn a_request_is_counted_under_its_own_labels() {
         let metrics = Metrics::new();
         metrics.request_ended(EndpointLabel::Embeddings, Outcome::TooLarge, 413, 0.01);
-        assert!(metrics.render().contains(r#"expert_router_requests_total{endpoint="embeddings",outcome="too_large",status="4xx"} 1"#));
+        let sample = r#"expert_router_requests_total{endpoint="embeddings",outcome="too_large",status="4xx",router="chat"} 1"#;
+        assert!(metrics.render("chat").contains(sample));
     }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use routing::{
-    budget::{Ledger, Verdict},
+    budget::{Ledger, Verdict, period_end},
     snapshot::Budget,
 };
 
@@ -24,6 +24,17 @@ pub struct Spend {
     ledger: Mutex<Ledger>,
     changed: AtomicBool,
     file: Option<PathBuf>,
+}
+
+/// How a budget stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Balance {
+    /// In the current period, by all clients together.
+    pub spent_usd: f64,
+    /// Share of the amount; of a budget per client key, by the client that spent most.
+    pub used: f64,
+    /// Until the budget starts anew.
+    pub remaining_seconds: u64,
 }
 
 /// Why the state file cannot be used.
@@ -93,6 +104,21 @@ impl Spend {
         let (ledger, now) = (lock(&self.ledger), unix_seconds());
         let whole = |budget: &Budget| ledger.spent_usd(&Budget { per_client_key: false, ..budget.clone() }, None, now);
         budgets.iter().map(whole).collect()
+    }
+
+    /// How each budget stands, for people.
+    #[must_use]
+    pub fn balances(&self, budgets: &[Budget]) -> Vec<Balance> {
+        let (ledger, now) = (lock(&self.ledger), unix_seconds());
+        let balance = |budget: &Budget| {
+            let most = ledger.most_spent_usd(budget, now);
+            Balance {
+                spent_usd: ledger.spent_usd(&Budget { per_client_key: false, ..budget.clone() }, None, now),
+                used: if budget.amount_usd > 0.0 { most / budget.amount_usd } else { 1.0 },
+                remaining_seconds: period_end(budget.period, now).saturating_sub(now),
+            }
+        };
+        budgets.iter().map(balance).collect()
     }
 
     /// Writes the file, if there is one and anything changed since.

@@ -95,6 +95,9 @@ pub struct Passage {
 /// that has all it waits for.
 const AFTER_DONE: Duration = Duration::from_secs(5);
 
+/// How long the event that says what went wrong has to reach the client before the connection breaks.
+const LAST_WORD: Duration = Duration::from_millis(50);
+
 /// A body that is still coming.
 #[derive(Debug)]
 pub struct Relay {
@@ -110,7 +113,8 @@ pub struct Relay {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Running,
-    /// The error event is out: the server gets one turn to send it before the connection breaks.
+    /// The error event is out: the server gets time to send it before the connection breaks. Of HTTP/2, what is not sent when a stream
+    /// is reset never is, the response's head included.
     Breaking,
     Broken,
     Ended,
@@ -131,9 +135,9 @@ impl Relay {
             match self.phase {
                 Phase::Running => {}
                 Phase::Breaking => {
+                    std::task::ready!(self.timer.as_mut().poll(context));
                     self.phase = Phase::Broken;
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
+                    continue;
                 }
                 Phase::Broken => {
                     self.phase = Phase::Ended;
@@ -219,6 +223,7 @@ impl Relay {
     fn break_off(&mut self, cause: CutCause) -> Bytes {
         self.meter.note(|meter| meter.broke_off(cause));
         self.phase = Phase::Breaking;
+        self.timer.as_mut().reset((Instant::now() + LAST_WORD).into());
         let Some((endpoint, _)) = &self.passage.events else { return Bytes::new() };
         let (kind, message) = match cause {
             CutCause::Upstream | CutCause::Unfinished => (Kind::BadGateway, "the expert's answer broke off"),

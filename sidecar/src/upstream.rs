@@ -104,6 +104,11 @@ fn closed_without_answer(error: &Error) -> bool {
         {
             return true;
         }
+        if let Some(http2) = cause.downcast_ref::<h2::Error>() {
+            // A server that goes away, as each does when it is replaced, says which requests it has not looked at.
+            let refused = http2.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return http2.is_io() || refused || (http2.is_go_away() && http2.reason() == Some(h2::Reason::NO_ERROR));
+        }
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
             use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
             return matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof);

@@ -189,6 +189,12 @@ impl Seen {
         metrics.reloads.inc();
         metrics.snapshot_info.reset();
         metrics.snapshot_info.with_label_values(&[state.table.snapshot().revision.as_str()]).set(1);
+        metrics.cost_per_hour.reset();
+        for expert in &state.table.snapshot().experts {
+            if let Some(prices) = expert.prices.filter(|prices| prices.per_hour > 0.0) {
+                metrics.cost_per_hour.with_label_values(&[expert.name.as_str()]).set(prices.per_hour);
+            }
+        }
         metrics.model_ready.set(i64::from(matches!(state.model, Model::Ready(_))));
     }
 

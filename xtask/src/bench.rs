@@ -44,6 +44,9 @@ pub(crate) struct Arguments {
     /// Threads of each proxy and of the upstream
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Take the release binaries as they are
+    #[arg(long)]
+    no_build: bool,
 }
 
 /// Tokens of the prompts, where a case does not say otherwise.
@@ -88,7 +91,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let folder = root.join("target").join("bench");
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     let trains = cases.iter().any(|case| matches!(case.server, Server::Lexical | Server::Encoder));
-    let binaries = servers::build(&root, if trains { &["replay", "sidecar", "train"] } else { &["replay", "sidecar"] })?;
+    if !arguments.no_build {
+        servers::build(&root, if trains { &["replay", "sidecar", "train"] } else { &["replay", "sidecar"] })?;
+    }
+    let binaries = servers::binaries(&root);
     let prompts = Arc::new(Prompts::new()?);
     println!("training the routers and starting the servers");
     let site = Site { folder: &folder, binaries, threads: arguments.threads, prompts: &prompts };

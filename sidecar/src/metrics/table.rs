@@ -35,6 +35,10 @@ const TOKENS: &[f64] =
     &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0];
 const FIRST_TOKEN_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 const OUTPUT_TOKEN_SECONDS: &[f64] = &[0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5];
+/// Of predicted scores, which lie between 0 and 1 where they are shares of right answers or BERTScores.
+const SCORES: &[f64] = &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
+/// Of what is given up of them; 0 is the best expert itself.
+const LOSSES: &[f64] = &[0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
 const TOKENS_PER_SECOND: &[f64] = &[1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 150.0, 200.0, 400.0, 800.0, 1600.0];
 
 const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
@@ -77,6 +81,18 @@ pub const METRICS: &[Metric] = &[
     ),
     counter("expert_router_score_failures_total", &["reason"], "Decisions that had to do without a score, by why."),
     counter("expert_router_score_cache_hits_total", &[], "Scores that came from the cache of repeated prompts."),
+    histogram(
+        "expert_router_predicted_score",
+        &["of"],
+        SCORES,
+        "Score the model predicts for the best expert and for the chosen one; of bundles that give scores, not probabilities.",
+    ),
+    histogram(
+        "expert_router_predicted_loss",
+        &[],
+        LOSSES,
+        "Predicted score of the best expert less that of the chosen one: the quality given up.",
+    ),
     gauge("expert_router_model_ready", &[], "1 where a router model is loaded and in use, else 0."),
     gauge("expert_router_sessions", &[], "Conversations remembered."),
     // Experts.
@@ -118,6 +134,13 @@ pub const METRICS: &[Metric] = &[
         "Spent in the current period, as far as this process knows; of a budget per client key, by all clients together.",
     ),
     gauge("expert_router_budget_amount_usd", &["budget"], "What the period may cost."),
+    gauge(
+        "expert_router_budget_used_ratio",
+        &["budget"],
+        "Spent of the amount, 1 being all; of a budget per client key, by the client that spent most.",
+    ),
+    gauge("expert_router_budget_period_remaining_seconds", &["budget"], "Until the budget starts anew."),
+    gauge("expert_router_expert_cost_per_hour_usd", &["expert"], "What an hour of an expert costs that is paid by the hour."),
     histogram("expert_router_output_tokens_per_second", &["expert"], TOKENS_PER_SECOND, "Output tokens by the seconds an answer took."),
     // OpenTelemetry's names.
     histogram(
@@ -151,6 +174,7 @@ pub const METRICS: &[Metric] = &[
         &["what"],
         "Changes that could not be used: source, files, model, keys or tls. The configuration before them stays in force.",
     ),
+    gauge("expert_router_config_stale", &[], "1 while a newer configuration is there that cannot be used, else 0."),
     gauge("expert_router_snapshot_info", &["revision"], "1 for the revision in force."),
     gauge("expert_router_snapshot_age_seconds", &[], "Since the configuration in force was loaded."),
     // Process.
@@ -165,7 +189,8 @@ pub fn markdown() -> String {
         "<!-- Made by `make generate` from sidecar/src/metrics/table.rs. -->\n\
          # Metrics\n\n\
          What `expert-router` shows on `/metrics` of its admin port. Labels come from closed sets: names of experts, budgets and client\n\
-         keys, and the words of the code.\n\n\
+         keys, and the words of the code. Each also has the label `router`. What to look at first, and what to be told of, is in\n\
+         [observability.md](observability.md).\n\n\
          | name | kind | labels | meaning |\n|---|---|---|---|\n",
     );
     for metric in METRICS {

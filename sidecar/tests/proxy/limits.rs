@@ -148,3 +148,34 @@ async fn a_client_that_reads_nothing_does_not_hold_its_expert_for_ever() {
     router.counts(r#"expert_router_requests_total{endpoint="chat_completions",outcome="client_gone",status="2xx"}"#, 1.0).await;
     router.counts(r#"expert_router_in_flight{expert="one"}"#, 0.0).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_experts_that_can_take_a_request_are_asked_and_without_one_the_need_is_named() {
+    let (plain, able) = (Expert::always(chat("plain", None)).await, Expert::always(chat("able", None)).await);
+    let all = json!({"capabilities": ["Tools", "Vision", "JsonSchema", "Logprobs"], "contextTokens": 100_000});
+    let experts = [expert_json("plain", &plain.url(), json!({"contextTokens": 300})), expert_json("able", &able.url(), all)];
+    let router = Router::start(snapshot(&experts, json!({"policy": {"fallbackExpert": "plain"}}))).await;
+    let hello = json!([{"role": "user", "content": "?"}]);
+    let image = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}]);
+    let tool = json!({"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}});
+    let cases = [
+        (json!({"messages": hello, "tools": [tool]}), "Tools"),
+        (json!({"messages": image}), "Vision"),
+        (json!({"messages": hello, "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}}}), "JsonSchema"),
+        (json!({"messages": hello, "logprobs": true}), "Logprobs"),
+    ];
+    let alone = Router::start(snapshot(&[expert_json("plain", &plain.url(), json!({}))], json!({}))).await;
+    for (body, need) in cases {
+        let answer = router.client.post("/v1/chat/completions", &body).await;
+        assert_eq!((answer.status, answer.header("x-expert-router-expert")), (200, "able"), "{need}: {}", answer.text());
+        assert_eq!(answer.header("x-expert-router-reason"), "only_candidate", "{need}");
+        let refused = alone.client.post("/v1/chat/completions", &body).await;
+        assert_eq!(refused.error(), (400, "capability".into()), "{need}");
+        assert!(refused.text().contains(need), "{}", refused.text());
+    }
+    let long = json!({"messages": [{"role": "user", "content": "word ".repeat(400)}]});
+    assert_eq!(router.client.post("/v1/chat/completions", &long).await.header("x-expert-router-expert"), "able");
+    let longest = json!({"messages": [{"role": "user", "content": "word ".repeat(100_000)}]});
+    assert_eq!(router.client.post("/v1/chat/completions", &longest).await.error(), (400, "context_length_exceeded".into()));
+    assert_eq!((plain.count(), able.count()), (0, 5));
+}

@@ -165,3 +165,51 @@ async fn an_expert_behind_tls_is_called_by_http2_if_its_authority_is_trusted() {
     }
     assert_eq!(router.chat("doubted").await.error(), (502, "upstream_connect".into()));
 }
+
+/// An HTTP/2 expert that refuses the second request unseen, as a server does that is about to be replaced.
+async fn refusing_expert(certificate: &CertifiedKey<KeyPair>) -> SocketAddr {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "tls", certificate);
+    let files = sidecar::config::TlsFiles { certificate: folder.path().join("tls.crt"), key: folder.path().join("tls.key") };
+    let acceptor = tokio_rustls::TlsAcceptor::from(sidecar::tls::server_config(&files).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut number = 0;
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(stream) = acceptor.accept(stream).await else { continue };
+            let Ok(mut connection) = h2::server::handshake(stream).await else { continue };
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                number += 1;
+                if number == 2 {
+                    respond.send_reset(h2::Reason::REFUSED_STREAM);
+                    continue;
+                }
+                let head = Response::builder().header("content-type", "application/json").body(()).unwrap();
+                let body = completion(&number.to_string(), Some((1, 0, 1))).to_string();
+                respond.send_response(head, false).unwrap().send_data(body.into(), true).unwrap();
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_an_http2_expert_refused_unseen_is_sent_again() {
+    let certificate = certificate();
+    let address = refusing_expert(&certificate).await;
+    let url = format!("https://localhost:{}/v1", address.port());
+    let router = Router::start_with(
+        |folder| {
+            write(folder, "ca", &certificate);
+            snapshot(&[expert_json("one", &url, json!({"caFile": folder.join("ca.crt")}))], json!({}))
+        },
+        "",
+    )
+    .await;
+    for expect in ["1", "3"] {
+        let answer = router.chat("one").await;
+        assert_eq!((answer.status, answer.json()["choices"][0]["message"]["content"].as_str()), (200, Some(expect)), "{}", answer.text());
+    }
+    router.counts(r#"expert_router_stale_connection_retries_total{expert="one"}"#, 1.0).await;
+}

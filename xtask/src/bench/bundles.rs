@@ -25,7 +25,7 @@ pub(super) fn train(kind: &str, site: &Site<'_>) -> Result<PathBuf> {
     let output = Command::new(site.binaries.join("expert-router-train"))
         .args(["fit", "--router", kind, "--outcomes"])
         .arg(&outcomes)
-        .arg("--output")
+        .arg("--out")
         .arg(&bundle)
         .output()
         .context("starting expert-router-train")?;

@@ -37,16 +37,21 @@ pub(super) struct Running {
     admin: Option<SocketAddr>,
 }
 
-/// Builds the binaries under measurement and says where they are.
-pub(super) fn build(root: &Path, packages: &[&str]) -> Result<PathBuf> {
+/// Builds the binaries under measurement.
+pub(super) fn build(root: &Path, packages: &[&str]) -> Result<()> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let wanted = packages.iter().flat_map(|package| ["--package", package]);
     let status = Command::new(cargo).args(["build", "--release"]).args(wanted).current_dir(root).status().context("starting cargo")?;
     if !status.success() {
         bail!("the release binaries do not build");
     }
+    Ok(())
+}
+
+/// Where they are.
+pub(super) fn binaries(root: &Path) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join("release"))
+    target.join("release")
 }
 
 impl Site<'_> {

@@ -111,7 +111,7 @@ impl Router {
     /// The value of a series as `/metrics` shows it; 0 where it is not there.
     pub async fn metric(&self, series: &str) -> f64 {
         let text = self.admin.get("/metrics").await.text();
-        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok()).unwrap_or(0.0)
+        text.lines().find_map(|line| without_router(line).strip_prefix(series)?.strip_prefix(' ')?.parse().ok()).unwrap_or(0.0)
     }
 
     /// Waits for a series to have a value.
@@ -127,5 +127,15 @@ impl Router {
     pub fn stop(&mut self) -> JoinHandle<bool> {
         let _ = self.stop.take().unwrap().send(());
         self.running.take().unwrap()
+    }
+}
+
+/// A sample without the label that all of a process share, and that comes last.
+fn without_router(line: &str) -> String {
+    let Some((start, rest)) = line.split_once("router=\"") else { return line.to_owned() };
+    let end = rest.split_once("\"}").map_or("", |(_, end)| end);
+    match start.strip_suffix(',') {
+        Some(start) => format!("{start}}}{end}"),
+        None => format!("{}{end}", start.trim_end_matches('{')),
     }
 }
