@@ -21,6 +21,7 @@ build: prerequisites ## Build the release binaries: expert-router, expert-router
 
 test: prerequisites ## Fetch what the tests need, and run them all
 	@$(XTASK) -- fetch --group test
+	@$(XTASK) -- prometheus
 	$(CARGO) test $(EVERYTHING)
 
 lint: prerequisites check-generated ## Formatting, clippy, generated files, licences
@@ -45,9 +46,9 @@ bench: prerequisites ## Added latency, throughput, memory: direct, Envoy, and ea
 	@$(XTASK) -- fetch --group bench
 	@$(XTASK) --features bench --release -- bench
 
-bench-quality: prerequisites ## Train every kind of router on every recorded pool and compare them
+bench-quality: prerequisites ## Train every kind of router on every recorded pool of DATA=folder and compare them (target/bench/quality.json)
 	@$(XTASK) -- fetch onnxruntime encoder
-	$(CARGO) run --release --package train -- bench-quality
+	$(CARGO) run --release --package train -- bench-quality $(if $(DATA),--data $(DATA))
 
 audit: prerequisites ## cargo-deny: licences, bans, sources, known vulnerabilities (needs GitHub; installs cargo-deny once)
 	@$(XTASK) --features audit -- audit --full

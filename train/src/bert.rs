@@ -90,15 +90,7 @@ pub struct BertProgress {
 }
 
 /// Why there is no fine-tuned encoder.
-#[derive(Debug, thiserror::Error)]
-pub enum BertError {
-    /// Tokens or embeddings cannot be had.
-    #[error(transparent)]
-    Encoder(#[from] EncoderError),
-    /// A product or a sum cannot be computed.
-    #[error("the network cannot be trained")]
-    Train(#[from] candle_core::Error),
-}
+pub type BertError = EncoderError;
 
 /// A fine-tuned encoder and the layer behind it.
 #[derive(Debug)]
@@ -114,7 +106,7 @@ impl Bert {
     /// Fine-tunes an encoder. `groups`: rows that are held out together.
     ///
     /// # Errors
-    /// The tokenizer's, ONNX Runtime's or candle's complaint.
+    /// The tokenizer's or ONNX Runtime's complaint.
     pub fn fit(
         encoder: &Encoder,
         texts: &[String],
@@ -126,7 +118,7 @@ impl Bert {
         let guides = Guides { labels: options.label_weight, others: options.others_weight };
         let objective = Objective::new(targets, options.loss, guides);
         let ids = encoder.token_ids(texts)?;
-        let learnt = training::train(encoder.weights(), &ids, &objective, groups, options, progress)?;
+        let learnt = training::train(encoder.weights(), &ids, &objective, groups, options, progress);
         let name = format!("{}, fine-tuned", encoder.name());
         Ok(Self {
             encoder: encoder.with(&name, learnt.weights, encoder.options())?,
@@ -149,6 +141,12 @@ impl Bert {
         &self.encoder
     }
 
+    /// The fine-tuned encoder, when its layer is in a mixture already.
+    #[must_use]
+    pub fn into_encoder(self) -> Encoder {
+        self.encoder
+    }
+
     /// The layer behind the encoder, as a part of mixtures that stand on [`Self::embeddings`].
     #[must_use]
     pub fn part(&self) -> BertPart {
@@ -160,7 +158,7 @@ impl Bert {
     /// # Errors
     /// The tokenizer's or ONNX Runtime's complaint.
     pub fn embeddings(&self, texts: &[String]) -> Result<Array2<f32>, BertError> {
-        Ok(self.encoder.embed(texts, &|_, _| {})?)
+        self.encoder.embed(texts, &|_, _| {})
     }
 
     /// Predicted scores, `texts x experts`; only differences within a row count.

@@ -100,7 +100,21 @@ impl EvaluateArgs {
 pub fn write_json(evaluation: &Evaluation, path: &std::path::Path) -> Result<()> {
     let mut json = serde_json::to_vec_pretty(evaluation)?;
     json.push(b'\n');
-    report::write_whole(path, &json)
+    write_whole(path, &json)
+}
+
+/// Writes a file, whole or not at all.
+///
+/// # Errors
+/// The disk's.
+pub fn write_whole(path: &std::path::Path, bytes: &[u8]) -> Result<()> {
+    use std::io::Write;
+    let failed = || format!("cannot write {}", path.display());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).with_context(failed)?;
+    file.persist(path).with_context(failed)?;
+    Ok(())
 }
 
 /// Runs the bundle on the split's rows and compares.

@@ -72,6 +72,9 @@ pub struct FitOptions {
     /// Tokens an encoder reads of a prompt; of a longer one head and tail
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(8..=512))]
     pub max_tokens: u16,
+    /// Let `auto` fine-tune the encoder too: minutes, and compared on one fold alone
+    #[arg(long)]
+    pub fine_tune: bool,
     /// An encoder's folder (model.safetensors, config.json, tokenizer.json). Without: the one that `make fetch` brings
     #[arg(long)]
     pub encoder: Option<PathBuf>,
@@ -165,8 +168,8 @@ fn default_field(rows: &[Row]) -> ScoreField {
 
 impl FitOptions {
     pub(crate) fn learn_options(&self) -> LearnOptions {
-        let Self { router: kind, loss, temperature, objective, seed, .. } = *self;
-        LearnOptions { kind, loss, temperature, objective, seed }
+        let Self { router: kind, loss, temperature, objective, seed, fine_tune: tune, .. } = *self;
+        LearnOptions { kind, loss, temperature, objective, seed, tune }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod compare;
 mod guard;
+mod tuned;
 
 use ndarray::Array2;
 
@@ -14,7 +15,7 @@ use crate::{
     decide::{Chooser, Predictions},
     encoder::{Encoder, EncoderError},
     mix::{Mixture, OutOfFold},
-    parts::PartSpec,
+    parts::{PartKind, PartSpec},
     prices,
     recipe::{LossChoice, Recipe, RouterKind, Setting},
     router::{ExportError, Meaning, Router, expert_entries},
@@ -25,6 +26,8 @@ use crate::{
 
 pub use compare::{Candidate, Objective};
 pub use guard::Guard;
+
+use tuned::Tuned;
 
 /// What is to be learnt.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +42,8 @@ pub struct LearnOptions {
     pub objective: Objective,
     /// Repeats all of it.
     pub seed: u64,
+    /// `Auto` fine-tunes the encoder too, which takes minutes.
+    pub tune: bool,
 }
 
 /// Why nothing was learnt.
@@ -47,7 +52,7 @@ pub enum LearnError {
     /// The router asked for reads embeddings.
     #[error("a {0} router needs an encoder")]
     NoEncoder(&'static str),
-    /// Texts cannot be embedded.
+    /// Texts cannot be embedded, or the encoder not be fine-tuned.
     #[error(transparent)]
     Encoder(#[from] EncoderError),
     /// Prices or names that no router may have.
@@ -62,6 +67,8 @@ pub enum LearnError {
 pub struct Learned {
     /// Ready to predict and to be exported.
     pub router: Router,
+    /// Fine-tuned for it, in place of the one that was given.
+    pub encoder: Option<Encoder>,
     /// Everything that was tried, in the order tried.
     pub candidates: Vec<Candidate>,
     /// Which of them the router is.
@@ -72,6 +79,51 @@ pub struct Learned {
     pub guard: Guard,
     /// For `Balanced` and `Cost`.
     pub settings: Settings,
+}
+
+impl Learned {
+    /// What the router says of other rows. `train`: what it learnt from, for what is predicted of experts on average.
+    ///
+    /// # Errors
+    /// Texts cannot be embedded.
+    pub fn predict(
+        &self,
+        train: &Data,
+        rows: &Data,
+        encoder: Option<&Encoder>,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<Predictions, LearnError> {
+        let views = self.views(rows, encoder, progress)?;
+        Ok(self.predict_views(train, rows, &views))
+    }
+
+    /// What the router's parts see of other rows.
+    ///
+    /// # Errors
+    /// Texts cannot be embedded.
+    pub fn views(&self, rows: &Data, encoder: Option<&Encoder>, progress: &(dyn Fn(&str) + Sync)) -> Result<Views, LearnError> {
+        let mut views = self.router.space.views(&rows.texts);
+        if self.router.needs_encoder() {
+            let encoder = self.encoder.as_ref().or(encoder).ok_or(LearnError::NoEncoder("trained"))?;
+            views.embedding = Some(embed(encoder, &rows.texts, progress)?);
+        }
+        Ok(views)
+    }
+
+    /// As [`Self::predict`], of views.
+    #[must_use]
+    pub fn predict_views(&self, train: &Data, rows: &Data, views: &Views) -> Predictions {
+        Predictions {
+            quality: self.router.predict(views),
+            output_tokens: expected_tokens(train, rows.rows(), self.router.mixture.output_tokens(views)),
+            seconds: mean_seconds(train),
+            prompt_tokens: prices::shared_prompt_tokens(rows),
+        }
+    }
+}
+
+fn mean_seconds(data: &Data) -> Vec<f32> {
+    data.seconds.columns().into_iter().map(|column| present_mean(column.iter().copied())).collect()
 }
 
 /// Learns from all rows of the data. `progress` is told what is being done.
@@ -91,18 +143,26 @@ pub fn learn(
         temperature: options.temperature,
         labels: !scores.label_names.is_empty(),
         encoder: encoder.is_some(),
+        tune: options.tune,
         seed: options.seed,
     };
     let recipes = options.kind.recipes(&setting);
     let space = WordSpace::fit(&data.texts, &WordOptions { seed: options.seed, ..WordOptions::default() });
     let mut views = space.views(&data.texts);
-    if recipes.iter().any(|recipe| recipe.specs.iter().any(PartSpec::needs_embedding)) {
+    let reads = |recipe: &Recipe| recipe.specs.iter().any(|spec| spec.needs_embedding() && spec.kind != PartKind::Bert);
+    if recipes.iter().any(reads) {
         let encoder = encoder.ok_or(LearnError::NoEncoder(options.kind.as_str()))?;
         views.embedding = Some(embed(encoder, &data.texts, progress)?);
     }
+    let tuned = if recipes.iter().any(Recipe::is_tuned) {
+        let encoder = encoder.ok_or(LearnError::NoEncoder(options.kind.as_str()))?;
+        Some(Tuned::of(encoder, data, &scores, options, progress)?)
+    } else {
+        None
+    };
     let best_single = most(scores.expert_means.iter().copied());
     let shares = Targets::of_shares(data, options.temperature);
-    let problem = Problem { data, chooser, views: &views, scores: &scores, shares: &shares, best_single, options };
+    let problem = Problem { data, chooser, encoder, views: &views, scores: &scores, shares: &shares, tuned, best_single, options };
     let tried = problem.try_all(recipes, progress)?;
     let chosen = compare::best(&tried.candidates, options.objective);
     problem.finish(tried, chosen, space, progress)
@@ -130,9 +190,11 @@ fn most(values: impl Iterator<Item = f32>) -> usize {
 struct Problem<'a> {
     data: &'a Data,
     chooser: &'a Chooser,
+    encoder: Option<&'a Encoder>,
     views: &'a Views,
     scores: &'a Targets,
     shares: &'a Targets,
+    tuned: Option<Tuned>,
     best_single: usize,
     options: &'a LearnOptions,
 }
@@ -153,7 +215,11 @@ impl Problem<'_> {
     }
 
     fn trial(&self) -> Trial<'_> {
-        Trial::new(self.data, self.best_single)
+        let trial = Trial::new(self.data, self.best_single);
+        match &self.tuned {
+            Some(tuned) => trial.only(&tuned.held),
+            None => trial,
+        }
     }
 
     /// Parts that recipes share are fitted once.
@@ -166,9 +232,17 @@ impl Problem<'_> {
         let trial = self.trial();
         let mut tried = Tried { recipes: Vec::new(), candidates: Vec::new(), predictions: Vec::new() };
         for recipe in recipes {
-            let parts = if by_shares(&recipe) { &of_shares } else { &of_scores }.subset(|spec| recipe.specs.contains(spec));
+            let mut parts = if by_shares(&recipe) { &of_shares } else { &of_scores }.subset(|spec| recipe.specs.contains(spec));
             let targets = self.targets(recipe.meaning);
-            let weights = if recipe.as_it_is { vec![1.0; parts.specs.len()] } else { parts.weights(&targets.deviation) };
+            let observed = match &self.tuned {
+                Some(tuned) if recipe.is_tuned() => {
+                    parts.specs.push(tuned::spec(self.options.seed));
+                    parts.deviations.push(tuned.deviation.clone());
+                    tuned.observed(targets)
+                }
+                _ => targets.deviation.clone(),
+            };
+            let weights = if recipe.as_it_is { vec![1.0; parts.specs.len()] } else { parts.weights(&observed) };
             let quality = recipe.meaning.quality(parts.mixed(&weights) + &targets.expert_means);
             let predictions = self.predictions(quality, tokens.clone());
             let candidate = Candidate::of(&recipe, &parts.specs, &weights, &trial, self.chooser, &predictions, self.options.objective)?;
@@ -189,7 +263,7 @@ impl Problem<'_> {
     ) -> OutOfFold {
         let mut specs: Vec<PartSpec> = Vec::new();
         for spec in recipes.flat_map(|recipe| &recipe.specs) {
-            if !specs.contains(spec) {
+            if !specs.contains(spec) && spec.kind != PartKind::Bert {
                 specs.push(*spec);
             }
         }
@@ -202,7 +276,7 @@ impl Problem<'_> {
     }
 
     fn predictions(&self, quality: Array2<f32>, output_tokens: Array2<f32>) -> Predictions {
-        let seconds = self.data.seconds.columns().into_iter().map(|column| present_mean(column.iter().copied())).collect();
+        let seconds = mean_seconds(self.data);
         Predictions { quality, output_tokens, seconds, prompt_tokens: prices::shared_prompt_tokens(self.data) }
     }
 
@@ -216,7 +290,15 @@ impl Problem<'_> {
         let settings = trial.settings(self.chooser, &trial.predictions(predictions))?;
         progress(&format!("fitting the {} router on all {} training rows", recipe.name, self.data.rows()));
         let targets = self.targets(recipe.meaning);
-        let mixture = Mixture::fit(self.views, targets, &self.data.groups, &recipe.specs, &tried.candidates[chosen].weights);
+        let weights = &tried.candidates[chosen].weights;
+        let mut mixture = Mixture::fit(self.views, targets, &self.data.groups, &recipe.specs, weights);
+        let of_tuned = recipe.specs.iter().zip(weights).find(|(spec, weight)| spec.kind == PartKind::Bert && **weight > 0.0);
+        let mut encoder = None;
+        if let (Some((spec, weight)), Some(start)) = (of_tuned, self.encoder) {
+            let bert = tuned::fit(start, self.data, targets, self.options, progress)?;
+            mixture.parts.push((*spec, *weight, Box::new(bert.part())));
+            encoder = Some(bert.into_encoder());
+        }
         let router = Router {
             kind: recipe.name.into(),
             experts: expert_entries(self.data),
@@ -225,7 +307,7 @@ impl Problem<'_> {
             favour: guard.favour(self.best_single, self.data.experts.len()),
             mixture,
         };
-        Ok(Learned { router, candidates: tried.candidates, chosen, best_single: self.best_single, guard, settings })
+        Ok(Learned { router, encoder, candidates: tried.candidates, chosen, best_single: self.best_single, guard, settings })
     }
 }
 

@@ -122,12 +122,14 @@ fn prior(specs: &[PartSpec]) -> Vec<f32> {
         PartKind::Labels | PartKind::EmbeddingLabels => 0.4,
         PartKind::Words => 0.15,
         PartKind::EmbeddingNeighbours | PartKind::Mlp => 0.3,
+        PartKind::Bert => 0.4,
     };
     let alike = |kind: &PartKind| {
         let group = |kind: &PartKind| match kind {
             PartKind::Trees | PartKind::EmbeddingTrees => 0,
             PartKind::Labels | PartKind::EmbeddingLabels => 1,
             PartKind::Words | PartKind::EmbeddingNeighbours | PartKind::Mlp => 2,
+            PartKind::Bert => 3,
         };
         kinds.iter().filter(|other| group(other) == group(kind)).count() as f32
     };
@@ -141,13 +143,13 @@ fn scatter(all: &mut Array2<f32>, rows: &[usize], values: &Array2<f32>) {
 }
 
 impl Mixture {
-    /// Fits the parts that have a weight, on all rows.
+    /// Fits the parts that have a weight, on all rows. A fine-tuned encoder's is added by who fine-tunes it.
     #[must_use]
     pub fn fit(views: &Views, targets: &Targets, groups: &[String], specs: &[PartSpec], weights: &[f32]) -> Self {
         let parts = specs
             .iter()
             .zip(weights)
-            .filter(|(_, weight)| **weight > 0.0)
+            .filter(|(spec, weight)| **weight > 0.0 && spec.kind != PartKind::Bert)
             .map(|(spec, weight)| (*spec, *weight, spec.fit(views, targets, groups)))
             .collect();
         Self { parts, expert_means: targets.expert_means.clone() }

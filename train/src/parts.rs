@@ -38,6 +38,8 @@ pub enum PartKind {
     EmbeddingTrees,
     /// A network with one hidden layer; what it reads is among its options.
     Mlp,
+    /// The layer behind an encoder that was fine-tuned with it.
+    Bert,
 }
 
 /// A fitted part.
@@ -81,6 +83,7 @@ impl PartKind {
             Self::EmbeddingLabels => "embedding labels",
             Self::EmbeddingTrees => "embedding trees",
             Self::Mlp => "mlp",
+            Self::Bert => "bert",
         }
     }
 
@@ -111,7 +114,7 @@ impl PartSpec {
     #[must_use]
     pub fn needs_embedding(&self) -> bool {
         match self.kind {
-            PartKind::EmbeddingNeighbours | PartKind::EmbeddingLabels | PartKind::EmbeddingTrees => true,
+            PartKind::EmbeddingNeighbours | PartKind::EmbeddingLabels | PartKind::EmbeddingTrees | PartKind::Bert => true,
             PartKind::Trees | PartKind::Labels | PartKind::Words => false,
             PartKind::Mlp => self.options.mlp.inputs.embedding,
         }
@@ -121,13 +124,16 @@ impl PartSpec {
     #[must_use]
     pub fn needs_words(&self) -> bool {
         match self.kind {
-            PartKind::EmbeddingNeighbours => false,
+            PartKind::EmbeddingNeighbours | PartKind::Bert => false,
             PartKind::Mlp => self.options.mlp.inputs.surface || self.options.mlp.inputs.directions,
             _ => true,
         }
     }
 
     /// Fits the part. `groups`: rows that a part may hold out only together.
+    ///
+    /// # Panics
+    /// For a fine-tuned encoder, which is no part until `learn` has fitted both.
     #[must_use]
     pub fn fit(&self, views: &Views, targets: &Targets, groups: &[String]) -> Box<dyn Part> {
         let options = &self.options;
@@ -138,6 +144,7 @@ impl PartSpec {
             PartKind::EmbeddingLabels => Box::new(LabelMeansPart::fit(views, targets, options, true)),
             PartKind::Words => Box::new(WordsPart::fit(views, targets, options)),
             PartKind::EmbeddingNeighbours => Box::new(NeighboursPart::fit(views, targets, options)),
+            PartKind::Bert => unreachable!("fitted with its encoder"),
             PartKind::Mlp => Box::new(MlpPart::fit(views, targets, groups, &options.mlp)),
         }
     }

@@ -64,6 +64,8 @@ pub struct Setting {
     pub labels: bool,
     /// There is an encoder.
     pub encoder: bool,
+    /// `Auto` fine-tunes it too.
+    pub tune: bool,
     /// Repeats all of it.
     pub seed: u64,
 }
@@ -87,20 +89,24 @@ impl RouterKind {
         matches!(self, Self::Knn | Self::Mlp | Self::Bert)
     }
 
-    /// What is tried for it. Nothing for a fine-tuned encoder, which is no sum of parts.
+    /// What is tried for it.
     #[must_use]
     pub fn recipes(self, setting: &Setting) -> Vec<Recipe> {
         match self {
             Self::Lexical => losses(setting).into_iter().map(|meaning| lexical(meaning, setting)).collect(),
             Self::Knn => losses(setting).into_iter().flat_map(|meaning| neighbours(meaning, setting)).collect(),
             Self::Mlp => losses(setting).into_iter().map(|meaning| network(meaning, setting)).collect(),
-            Self::Bert => Vec::new(),
+            Self::Bert => vec![tuned(setting)],
             Self::Auto => {
                 let mut all = Self::Lexical.recipes(setting);
                 if setting.encoder {
                     all.extend(Self::Knn.recipes(setting));
                     all.extend(Self::Mlp.recipes(setting));
                     all.push(mixture(setting));
+                    if setting.tune {
+                        all.push(tuned(setting));
+                        all.push(tuned_mixture(setting));
+                    }
                 }
                 all
             }
@@ -161,7 +167,29 @@ fn mixture(setting: &Setting) -> Recipe {
     Recipe { name: "mixture", meaning: Meaning::Scores, specs, as_it_is: false }
 }
 
+/// The encoder fine-tuned. One loss alone, for time; where none was asked for, that which does better with scores of 0 and 1.
+fn tuned(setting: &Setting) -> Recipe {
+    let meaning = match setting.loss {
+        LossChoice::SoftLabel => Meaning::Logits { temperature: setting.temperature },
+        LossChoice::Score | LossChoice::Auto => Meaning::Scores,
+    };
+    Recipe { name: "bert", meaning, specs: vec![PartKind::Bert.with(options(setting))], as_it_is: true }
+}
+
+/// The fine-tuned encoder with what needs no encoder.
+fn tuned_mixture(setting: &Setting) -> Recipe {
+    let kinds = lexical_kinds(setting).into_iter().chain([PartKind::Bert]);
+    let specs = kinds.map(|kind| kind.with(options(setting))).collect();
+    Recipe { name: "mixture", meaning: Meaning::Scores, specs, as_it_is: false }
+}
+
 impl Recipe {
+    /// Whether the encoder is fine-tuned for it.
+    #[must_use]
+    pub fn is_tuned(&self) -> bool {
+        self.specs.iter().any(|spec| spec.kind == PartKind::Bert)
+    }
+
     /// The parts by name, with what tells recipes of one kind apart.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -173,6 +201,7 @@ impl Recipe {
             [spec] if spec.kind == PartKind::EmbeddingNeighbours => {
                 format!("{} of {} neighbours, {loss}", self.name, spec.options.neighbours)
             }
+            specs if self.is_tuned() && specs.len() > 1 => format!("{} with the fine-tuned encoder, {loss}", self.name),
             _ => format!("{}, {loss}", self.name),
         }
     }

@@ -1,10 +1,17 @@
-//! The report: an evaluation as one HTML file with plots, which opens without a network.
+//! The report: an evaluation as one HTML file with plots, which opens without a network and is readable in light and dark.
+//!
+//! In: an [`Evaluation`]. Out: `report.html`. The figures are those of the paper: score and NLL by data set; quality, cost and throughput
+//! of every expert and router; score against cost; edge against cloud. A figure whose data is missing is left out.
+
+mod colour;
+mod page;
+mod plots;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::evaluation::Evaluation;
+use crate::{evaluate::write_whole, evaluation::Evaluation};
 
 /// The report's name in its folder.
 pub const REPORT: &str = "report.html";
@@ -20,20 +27,20 @@ pub fn write(evaluation: &Evaluation, folder: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn html(evaluation: &Evaluation) -> Result<String> {
-    Ok(format!("<pre>{}</pre>", crate::evaluate::table(evaluation)))
-}
-
-/// Writes a file, whole or not at all.
+/// The report's text.
 ///
 /// # Errors
-/// The disk's.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    use std::io::Write;
-    let failed = || format!("cannot write {}", path.display());
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).with_context(failed)?;
-    file.persist(path).with_context(failed)?;
-    Ok(())
+/// A plot's.
+pub fn html(evaluation: &Evaluation) -> Result<String> {
+    let figures = [
+        plots::score_by_dataset(evaluation)?,
+        plots::nll_by_dataset(evaluation)?,
+        plots::quality_cost_throughput(evaluation)?,
+        plots::score_against_cost(evaluation)?,
+        plots::edge_against_cloud(evaluation)?,
+    ];
+    Ok(page::page(evaluation, &figures.into_iter().flatten().collect::<Vec<_>>()))
 }
+
+#[cfg(test)]
+mod tests;

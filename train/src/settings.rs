@@ -70,6 +70,13 @@ impl<'a> Trial<'a> {
         Self { data, best_single, rows: (0..data.rows()).filter(usable).collect() }
     }
 
+    /// Only those of the rows that are among these.
+    #[must_use]
+    pub fn only(mut self, these: &[usize]) -> Self {
+        self.rows.retain(|row| these.contains(row));
+        self
+    }
+
     /// How many rows.
     #[must_use]
     pub fn rows(&self) -> usize {

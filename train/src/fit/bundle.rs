@@ -7,14 +7,13 @@ use serde_json::json;
 use super::{FitOptions, Fitted};
 use crate::{
     data::Data,
-    decide::{Chooser, Predictions},
+    decide::Chooser,
     encoder::Encoder,
     evaluate::{Subject, compare},
     evaluation::Evaluation,
-    learn::{Learned, embed},
+    learn::Learned,
     prices, router,
     score::ScoreField,
-    settings::{expected_tokens, present_mean},
     views::Views,
 };
 
@@ -36,10 +35,8 @@ pub(super) struct Job<'a> {
 impl Job<'_> {
     pub(super) fn make(&self, learned: &Learned, encoder: Option<&Encoder>, progress: &(dyn Fn(&str) + Sync)) -> Result<Fitted> {
         let router = &learned.router;
-        let mut views = router.space.views(&self.val.texts);
-        if let Some(encoder) = encoder.filter(|_| router.needs_encoder()) {
-            views.embedding = Some(embed(encoder, &self.val.texts, progress)?);
-        }
+        let views = learned.views(self.val, encoder, progress)?;
+        let encoder = learned.encoder.as_ref().or(encoder);
         let evaluation = self.evaluate(learned, &views)?;
         let draft = router.bundle(self.rules, encoder, json!(null), json!(null))?;
         let rows: Vec<usize> = (0..self.val.rows()).take(AGREEMENT_ROWS).collect();
@@ -56,13 +53,7 @@ impl Job<'_> {
 
     /// On rows that nothing was learnt from or chosen by (unless asked to learn from them too).
     fn evaluate(&self, learned: &Learned, views: &Views) -> Result<Evaluation> {
-        let seconds = self.learnt_from.seconds.columns().into_iter().map(|column| present_mean(column.iter().copied())).collect();
-        let predictions = Predictions {
-            quality: learned.router.predict(views),
-            output_tokens: expected_tokens(self.learnt_from, self.val.rows(), learned.router.mixture.output_tokens(views)),
-            seconds,
-            prompt_tokens: prices::shared_prompt_tokens(self.val),
-        };
+        let predictions = learned.predict_views(self.learnt_from, self.val, views);
         let subject = Subject {
             train: self.learnt_from,
             held_out: self.val,
