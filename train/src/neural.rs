@@ -1,4 +1,4 @@
-//! Networks trained by gradient descent, on candle: what `mlp.rs` and `bert.rs` share.
+//! Networks trained by gradient descent: what `mlp.rs` and `bert.rs` share.
 
 pub mod head;
 pub mod loss;

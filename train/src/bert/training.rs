@@ -1,8 +1,8 @@
 //! The passes over the rows: batches of like length, split among the cores, until the rows held out say that no more is gained.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
-use candle_core::Result;
+use ndarray::{Array2, ArrayD};
 use rayon::prelude::*;
 
 use super::{
@@ -16,7 +16,7 @@ use crate::{
     neural::{
         head::Affine,
         objective::Objective,
-        optimiser::{AdamW, Gradients, Schedule},
+        optimiser::{AdamW, Schedule},
     },
     random::Random,
 };
@@ -55,30 +55,30 @@ pub(super) fn train(
     groups: &[String],
     options: &BertOptions,
     progress: &(dyn Fn(BertProgress) + Sync),
-) -> Result<Learnt> {
+) -> Learnt {
     let (held, rows) = held_rows(groups, options);
-    let network = Network::new(weights, objective, &mut Random::new(options.seed, 1))?;
+    let network = Network::new(weights, objective, &mut Random::new(options.seed, 1));
     let words = Words::new(weights);
     let mut trainer = Trainer { ids, objective, options, network, words };
     let batches = rows.len().div_ceil(options.batch.max(1));
     let steps = batches * options.epochs;
     let schedule = Schedule { peak: options.learning_rate, warm_up: steps / 10, steps };
-    let mut optimiser = AdamW::new(trainer.network.parameters(options.head_rate), schedule, options.weight_decay);
+    let mut optimiser = AdamW::new(trainer.network.manners(options.head_rate), &trainer.network.parameters, schedule, options.weight_decay);
     let mut best = None;
     let mut losses: Vec<f32> = Vec::new();
     let mut since = 0;
     for epoch in 0..options.epochs {
         for (at, batch) in shuffled(&rows, ids, options.batch.max(1), options.seed, epoch).iter().enumerate() {
             let step = epoch * batches + at;
-            let loss = trainer.step(batch, step, &mut optimiser)?;
+            let loss = trainer.step(batch, step, &mut optimiser);
             progress(BertProgress { step: step + 1, steps, epoch: epoch + 1, loss, held_out_loss: losses.last().copied() });
         }
         if held.is_empty() {
             continue;
         }
-        let loss = trainer.held_out_loss(&held)?;
+        let loss = trainer.held_out_loss(&held);
         if losses.iter().all(|least| loss < *least) {
-            best = Some(trainer.snapshot()?);
+            best = Some(trainer.snapshot());
             since = 0;
         } else {
             since += 1;
@@ -88,12 +88,9 @@ pub(super) fn train(
             break;
         }
     }
-    let (tensors, head) = match best {
-        Some(best) => best,
-        None => trainer.snapshot()?,
-    };
-    let weights = weights.replaced(tensors).map_err(candle_core::Error::Msg)?;
-    Ok(Learnt { weights, head, losses })
+    let (tensors, head) = best.unwrap_or_else(|| trainer.snapshot());
+    let weights = weights.replaced(tensors).expect("the same tensors, with other numbers");
+    Learnt { weights, head, losses }
 }
 
 /// Rows held out and rows learnt from; too few to spare are none.
@@ -123,58 +120,54 @@ fn shuffled(rows: &[usize], ids: &[Vec<i64>], batch: usize, seed: u64, epoch: us
 
 impl Trainer<'_> {
     /// One step; the loss of its rows.
-    fn step(&mut self, batch: &[usize], step: usize, optimiser: &mut AdamW) -> Result<f32> {
+    fn step(&mut self, batch: &[usize], step: usize, optimiser: &mut AdamW) -> f32 {
         let shards: Vec<&[usize]> = batch.chunks(batch.len().div_ceil(SHARDS)).collect();
         let learn = |(at, rows): (usize, &&[usize])| {
             let mut random = Random::new(self.options.seed, (2_000_000 + step * SHARDS + at) as u64);
             let shard = Shard { rows, ids: rows.iter().map(|row| self.ids[*row].as_slice()).collect() };
             self.network.learn(&self.words, &shard, self.objective, batch.len(), (self.options.dropout, &mut random))
         };
-        let found: Vec<ShardGradients> = shards.par_iter().enumerate().map(learn).collect::<Result<_>>()?;
+        let found: Vec<ShardGradients> = shards.par_iter().enumerate().map(learn).collect();
         let loss = found.iter().map(|shard| shard.loss).sum();
-        let (gradients, words) = added(found, self.words.hidden());
-        let moved = optimiser.step(&gradients)?;
+        let (gradients, words) = added(found);
+        let moved = optimiser.step(&mut self.network.parameters, &gradients);
         self.words.step(&words, moved);
-        Ok(loss)
+        loss
     }
 
-    fn held_out_loss(&self, held: &[usize]) -> Result<f32> {
+    fn held_out_loss(&self, held: &[usize]) -> f32 {
         let mut rows = held.to_vec();
         rows.sort_by_key(|row| std::cmp::Reverse(self.ids[*row].len()));
-        let loss = |rows: &[usize]| -> Result<f64> {
+        let loss = |rows: &[usize]| {
             let ids: Vec<&[i64]> = rows.iter().map(|row| self.ids[*row].as_slice()).collect();
-            let outputs = self.network.predict(&self.words, &ids)?;
-            Ok(f64::from(self.objective.score_loss(rows, &outputs)) * rows.len() as f64)
+            let outputs = self.network.predict(&self.words, &ids);
+            f64::from(self.objective.score_loss(rows, &outputs)) * rows.len() as f64
         };
-        let losses: Vec<f64> = rows.par_chunks(ROWS_AT_ONCE).map(loss).collect::<Result<_>>()?;
-        Ok((losses.iter().sum::<f64>() / held.len() as f64) as f32)
+        let losses: Vec<f64> = rows.par_chunks(ROWS_AT_ONCE).map(loss).collect();
+        (losses.iter().sum::<f64>() / held.len() as f64) as f32
     }
 
-    fn snapshot(&self) -> Result<(BTreeMap<String, candle_core::Tensor>, Affine)> {
-        Ok((self.network.tensors(&self.words)?, self.network.head()?))
+    fn snapshot(&self) -> (BTreeMap<String, ArrayD<f32>>, Affine) {
+        (self.network.tensors(&self.words), self.network.head())
     }
 }
 
 /// Gradients of shards, in order.
-fn added(shards: Vec<ShardGradients>, hidden: usize) -> (Gradients, BTreeMap<u32, Vec<f32>>) {
-    let mut words = BTreeMap::<u32, Vec<f32>>::new();
-    let mut columns: Vec<Vec<Option<Vec<f32>>>> = Vec::new();
+fn added(shards: Vec<ShardGradients>) -> (Vec<Array2<f32>>, BTreeMap<u32, Vec<f32>>) {
+    let mut shards = shards.into_iter();
+    let (mut gradients, mut words) = shards.next().map_or_else(Default::default, |first| (first.gradients, first.words));
     for shard in shards {
-        let (rows, values) = shard.words;
-        for (row, gradient) in rows.into_iter().zip(values.chunks_exact(hidden)) {
-            let sum = words.entry(row).or_insert_with(|| vec![0.0; hidden]);
-            sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value);
+        gradients.par_iter_mut().zip(&shard.gradients).for_each(|(sum, gradient)| *sum += gradient);
+        for (word, gradient) in shard.words {
+            match words.entry(word) {
+                Entry::Vacant(place) => {
+                    place.insert(gradient);
+                }
+                Entry::Occupied(mut sum) => sum.get_mut().iter_mut().zip(&gradient).for_each(|(sum, value)| *sum += value),
+            }
         }
-        columns.resize_with(shard.gradients.len(), Vec::new);
-        columns.iter_mut().zip(shard.gradients).for_each(|(column, gradient)| column.push(gradient));
     }
-    let sum = |column: Vec<Option<Vec<f32>>>| {
-        column.into_iter().flatten().reduce(|mut sum, gradient| {
-            sum.iter_mut().zip(&gradient).for_each(|(sum, value)| *sum += value);
-            sum
-        })
-    };
-    (columns.into_par_iter().map(sum).collect(), words)
+    (gradients, words)
 }
 
 #[cfg(test)]

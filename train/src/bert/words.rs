@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Result, Tensor};
+use ndarray::{Array2, ArrayView1};
 
-use super::network::width;
 use crate::{
     encoder::weights::{WORDS, Weights},
     neural::optimiser::{Moments, Move},
@@ -27,26 +26,29 @@ impl Words {
         Self { moments: Moments::zeros(values.len()), moved, hidden: weights.config.hidden, values }
     }
 
-    /// The words that texts have, each once, and for every position, padding included, its place among them.
-    pub(super) fn rows_of(&self, ids: &[&[i64]]) -> (Vec<u32>, Tensor) {
-        let width = width(ids);
-        // Padding reads the first word, and is masked.
-        let padded = || ids.iter().flat_map(|ids| (0..width).map(|at| ids.get(at).map_or(0, |id| *id as u32)));
-        let mut found = BTreeMap::new();
-        padded().for_each(|id| {
-            found.entry(id).or_insert(0);
-        });
-        found.values_mut().enumerate().for_each(|(at, place)| *place = at as u32);
-        let places: Vec<u32> = padded().map(|id| found[&id]).collect();
-        let count = places.len();
-        let places = Tensor::from_vec(places, count, &Device::Cpu).expect("as many as there are");
-        (found.into_keys().collect(), places)
+    /// Row by row.
+    pub(super) fn values(&self) -> &[f32] {
+        &self.values
     }
 
-    /// Rows of the table.
-    pub(super) fn gather(&self, rows: &[u32]) -> Result<Tensor> {
-        let values: Vec<f32> = rows.iter().flat_map(|row| self.row(*row)).copied().collect();
-        Tensor::from_vec(values, (rows.len(), self.hidden), &Device::Cpu)
+    /// The rows of all tokens of texts, one behind the other.
+    pub(super) fn gather(&self, ids: &[&[i64]]) -> Array2<f32> {
+        let tokens: Vec<i64> = ids.concat();
+        let mut out = Array2::zeros((tokens.len(), self.hidden));
+        for (mut row, id) in out.rows_mut().into_iter().zip(tokens) {
+            row.assign(&ArrayView1::from(&self.values[id as usize * self.hidden..][..self.hidden]));
+        }
+        out
+    }
+
+    /// Gradients of tokens summed by word.
+    pub(super) fn gathered(&self, ids: &[&[i64]], gradients: &Array2<f32>) -> BTreeMap<u32, Vec<f32>> {
+        let mut sums = BTreeMap::<u32, Vec<f32>>::new();
+        for (id, gradient) in ids.concat().into_iter().zip(gradients.rows()) {
+            let sum = sums.entry(id as u32).or_insert_with(|| vec![0.0; self.hidden]);
+            sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value);
+        }
+        sums
     }
 
     /// Moves the rows that have a gradient.
@@ -57,18 +59,5 @@ impl Words {
             self.moved[*row as usize] += 1;
             moved.at_step(self.moved[*row as usize]).apply(&mut self.values[range], first, second, gradient);
         }
-    }
-
-    pub(super) fn tensor(&self) -> Result<Tensor> {
-        let rows = self.values.len() / self.hidden;
-        Tensor::from_vec(self.values.clone(), (rows, self.hidden), &Device::Cpu)
-    }
-
-    pub(super) fn hidden(&self) -> usize {
-        self.hidden
-    }
-
-    fn row(&self, row: u32) -> &[f32] {
-        &self.values[row as usize * self.hidden..][..self.hidden]
     }
 }

@@ -84,7 +84,7 @@ impl<'a> Writer<'a> {
     }
 
     fn constant(&mut self, name: &str) -> Value {
-        let constant = Constant::f32(self.weights.tensor(name).dims(), &self.weights.values(name));
+        let constant = Constant::f32(self.weights.tensor(name).shape(), &self.weights.values(name));
         self.builder.constant(name, constant)
     }
 
@@ -197,7 +197,7 @@ impl<'a> Writer<'a> {
             Operand::Integers { values, site, scale, zero } => {
                 let tensor = self.weights.tensor(&weight_name);
                 let columns = super::quantise::columns(&self.weights.values(&weight_name), &site.smooth);
-                let weight = self.builder.constant(&weight_name, Constant::i8(tensor.dims(), &columns.values));
+                let weight = self.builder.constant(&weight_name, Constant::i8(tensor.shape(), &columns.values));
                 let scales = self.builder.constant("scales", Constant::f32(&[columns.scales.len()], &columns.scales));
                 let inputs = [values, &weight, scale, &scales, zero, &Value::absent(), &bias];
                 self.builder.add("com.microsoft.MatMulIntegerToFloat", &inputs)

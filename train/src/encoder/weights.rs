@@ -1,11 +1,11 @@
 //! An encoder of BERT's form as it is published: `config.json` and `model.safetensors`, read and checked.
 //!
-//! Out: tensors by their published names. The weights of linear layers are kept as `[in, out]`, transposed, since both ONNX's `MatMul`
-//! and a backward pass without copies want them so. Absent: the pooler, which sentence encoders do not use.
+//! Out: arrays by their published names. The weights of linear layers are kept as `[in, out]`, transposed, as ONNX's `MatMul` and
+//! training have them. Absent: the pooler, which sentence encoders do not use.
 
 use std::{collections::BTreeMap, path::Path};
 
-use candle_core::{DType, Device, Tensor};
+use ndarray::{ArrayD, IxDyn};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -107,7 +107,7 @@ pub struct Weights {
     pub config: Config,
     /// SHA-256 in hex of the file it was read from.
     pub sha256: String,
-    tensors: BTreeMap<String, Tensor>,
+    tensors: BTreeMap<String, ArrayD<f32>>,
 }
 
 impl Weights {
@@ -131,11 +131,11 @@ impl Weights {
     ///
     /// # Errors
     /// The first name that is missing or has another shape.
-    pub fn from_tensors(config: Config, sha256: String, tensors: BTreeMap<String, Tensor>) -> Result<Self, String> {
+    pub fn from_tensors(config: Config, sha256: String, tensors: BTreeMap<String, ArrayD<f32>>) -> Result<Self, String> {
         for (name, shape) in config.tensors() {
             let tensor = tensors.get(&name).ok_or_else(|| format!("{name} is missing"))?;
-            if tensor.dims() != shape {
-                return Err(format!("{name} has the shape {:?}, not {shape:?}", tensor.dims()));
+            if tensor.shape() != shape {
+                return Err(format!("{name} has the shape {:?}, not {shape:?}", tensor.shape()));
             }
         }
         Ok(Self { config, sha256, tensors })
@@ -145,7 +145,7 @@ impl Weights {
     ///
     /// # Errors
     /// The first name that is missing or has another shape.
-    pub fn replaced(&self, tensors: BTreeMap<String, Tensor>) -> Result<Self, String> {
+    pub fn replaced(&self, tensors: BTreeMap<String, ArrayD<f32>>) -> Result<Self, String> {
         let mut weights = Self::from_tensors(self.config, String::new(), tensors)?;
         let mut hash = Sha256::new();
         for (name, _) in self.config.tensors() {
@@ -162,7 +162,7 @@ impl Weights {
     /// # Panics
     /// Where the name is not one of [`Config::tensors`].
     #[must_use]
-    pub fn tensor(&self, name: &str) -> &Tensor {
+    pub fn tensor(&self, name: &str) -> &ArrayD<f32> {
         self.tensors.get(name).unwrap_or_else(|| panic!("no tensor {name}"))
     }
 
@@ -172,12 +172,11 @@ impl Weights {
     /// As [`Self::tensor`].
     #[must_use]
     pub fn values(&self, name: &str) -> Vec<f32> {
-        let flat = self.tensor(name).flatten_all().and_then(|tensor| tensor.to_vec1());
-        flat.expect("tensors are 32-bit floats, checked when they were read")
+        self.tensor(name).iter().copied().collect()
     }
 }
 
-fn read_tensors(bytes: &[u8], config: &Config) -> Result<BTreeMap<String, Tensor>, String> {
+fn read_tensors(bytes: &[u8], config: &Config) -> Result<BTreeMap<String, ArrayD<f32>>, String> {
     let file = safetensors::SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let mut tensors = BTreeMap::new();
     for (name, shape) in config.tensors() {
@@ -186,9 +185,11 @@ fn read_tensors(bytes: &[u8], config: &Config) -> Result<BTreeMap<String, Tensor
         if view.dtype() != safetensors::Dtype::F32 || view.shape() != published {
             return Err(format!("{name} is {:?} {:?}, not F32 {published:?}", view.dtype(), view.shape()));
         }
-        let tensor = Tensor::from_raw_buffer(view.data(), DType::F32, &published, &Device::Cpu);
-        let tensor = if is_linear(&name) { tensor.and_then(|tensor| tensor.t()?.contiguous()) } else { tensor };
-        tensors.insert(name, tensor.map_err(|error| error.to_string())?);
+        let values = view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let tensor = ArrayD::from_shape_vec(IxDyn(&published), values).map_err(|error| error.to_string())?;
+        // Transposed in memory too: who reads the numbers in order relies on it.
+        let tensor = if is_linear(&name) { tensor.t().as_standard_layout().into_owned() } else { tensor };
+        tensors.insert(name, tensor);
     }
     Ok(tensors)
 }
@@ -249,7 +250,7 @@ pub(crate) mod fixtures {
             let count = shape.iter().product();
             let centre = if name.ends_with("LayerNorm.weight") { 1.0 } else { 0.0 };
             let values: Vec<f32> = (0..count).map(|_| centre + 0.3 * random.normal()).collect();
-            tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap());
+            tensors.insert(name, ArrayD::from_shape_vec(IxDyn(&shape), values).unwrap());
         }
         Weights::from_tensors(config, "ab".repeat(32), tensors).unwrap()
     }
@@ -265,7 +266,7 @@ mod tests {
         let weights = fixtures::tiny(1);
         let mut tensors = weights.tensors.clone();
         let name = "encoder.layer.1.output.dense.bias";
-        tensors.insert(name.into(), Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap());
+        tensors.insert(name.into(), ArrayD::zeros(IxDyn(&[3])));
         let error = Weights::from_tensors(weights.config, String::new(), tensors.clone()).unwrap_err();
         assert!(error.contains(name) && error.contains("[3]"), "{error}");
         tensors.remove(name);

@@ -1,7 +1,6 @@
 //! One small network of an MLP: trained on all rows but a few, which say when to stop.
 
-use candle_core::{Device, Result, Tensor, Var};
-use ndarray::{Array1, Array2, Axis};
+use ndarray::{Array1, Array2, Axis, Zip};
 
 use super::MlpOptions;
 use crate::{
@@ -9,8 +8,8 @@ use crate::{
     neural::{
         head::Affine,
         objective::Objective,
-        ops::add_bias,
-        optimiser::{AdamW, Parameter, Schedule, gradients},
+        ops::{affine, affine_back, dropout},
+        optimiser::{AdamW, Manner, Schedule},
     },
     random::Random,
 };
@@ -37,12 +36,8 @@ pub(super) fn held_out_rows(groups: &[String], options: &MlpOptions) -> Vec<Vec<
 
 /// Trains one.
 pub(super) fn train(x: &Array2<f32>, objective: &Objective, held: &[usize], options: &MlpOptions) -> Layers {
-    try_train(x, objective, held, options).expect("shapes fit by construction, and nothing else can fail on a processor")
-}
-
-fn try_train(x: &Array2<f32>, objective: &Objective, held: &[usize], options: &MlpOptions) -> Result<Layers> {
     let mut random = Random::new(options.seed, 1 + held.first().map_or(0, |row| *row as u64));
-    let network = Network::new(x.ncols(), options.hidden.max(1), objective, &mut random)?;
+    let mut network = Network::new(x.ncols(), options.hidden.max(1), objective, &mut random);
     let mut rows: Vec<usize> = {
         let mut is_held = vec![false; x.nrows()];
         held.iter().for_each(|row| is_held[*row] = true);
@@ -50,22 +45,20 @@ fn try_train(x: &Array2<f32>, objective: &Objective, held: &[usize], options: &M
     };
     let steps = rows.len().div_ceil(options.batch.max(1)) * options.epochs;
     let schedule = Schedule { peak: options.learning_rate, warm_up: steps / 10, steps };
-    let mut optimiser = AdamW::new(network.parameters(), schedule, options.weight_decay);
+    let mut optimiser = AdamW::new(Network::manners(), &network.parameters, schedule, options.weight_decay);
     let held_x = x.select(Axis(0), held);
     let mut best: Option<(f32, Layers)> = None;
     let mut since = 0;
     for _ in 0..options.epochs {
         random.shuffle(&mut rows);
         for batch in rows.chunks(options.batch.max(1)) {
-            let outputs = network.forward(&tensor(&x.select(Axis(0), batch))?, options.dropout, &mut random)?;
-            let (_, gradient) = objective.loss_and_gradient(batch, &matrix(&outputs)?);
-            let loss = (&outputs * tensor(&gradient)?)?.sum_all()?;
-            optimiser.step(&gradients(&loss, &network.variables())?)?;
+            let gradients = network.gradients(&x.select(Axis(0), batch), batch, objective, options.dropout, &mut random);
+            optimiser.step(&mut network.parameters, &gradients);
         }
         if held.is_empty() {
             continue;
         }
-        let layers = network.layers()?;
+        let layers = network.layers();
         let loss = objective.score_loss(held, &layers.outputs(&held_x));
         if best.as_ref().is_none_or(|(least, _)| loss < *least) {
             best = Some((loss, layers));
@@ -77,7 +70,7 @@ fn try_train(x: &Array2<f32>, objective: &Objective, held: &[usize], options: &M
             }
         }
     }
-    best.map_or_else(|| network.layers(), |(_, layers)| Ok(layers))
+    best.map_or_else(|| network.layers(), |(_, layers)| layers)
 }
 
 impl Layers {
@@ -87,52 +80,44 @@ impl Layers {
 }
 
 struct Network {
-    hidden: [Var; 2],
-    last: [Var; 2],
+    /// Weight and bias of the hidden layer, then of the last.
+    parameters: Vec<Array2<f32>>,
 }
 
 impl Network {
-    fn new(inputs: usize, hidden: usize, objective: &Objective, random: &mut Random) -> Result<Self> {
-        let mut weight = |inputs: usize, outputs: usize, size: f32| {
-            let values: Vec<f32> = (0..inputs * outputs).map(|_| size * random.normal()).collect();
-            Var::from_tensor(&Tensor::from_vec(values, (inputs, outputs), &Device::Cpu)?)
-        };
-        let first = weight(inputs, hidden, (2.0 / inputs as f32).sqrt())?;
-        let last = weight(hidden, objective.outputs(), 0.1 / (hidden as f32).sqrt())?;
-        let bias = Var::from_tensor(&Tensor::from_vec(objective.initial_bias().to_vec(), objective.outputs(), &Device::Cpu)?)?;
-        let zeros = Var::zeros(hidden, candle_core::DType::F32, &Device::Cpu)?;
-        Ok(Self { hidden: [first, zeros], last: [last, bias] })
+    fn new(inputs: usize, hidden: usize, objective: &Objective, random: &mut Random) -> Self {
+        let mut weight =
+            |inputs: usize, outputs: usize, size: f32| Array2::from_shape_simple_fn((inputs, outputs), || size * random.normal());
+        let first = weight(inputs, hidden, (2.0 / inputs as f32).sqrt());
+        let last = weight(hidden, objective.outputs(), 0.1 / (hidden as f32).sqrt());
+        let bias = |values: Array1<f32>| values.insert_axis(Axis(0));
+        Self { parameters: vec![first, bias(Array1::zeros(hidden)), last, bias(objective.initial_bias())] }
     }
 
-    fn variables(&self) -> Vec<Var> {
-        self.hidden.iter().chain(&self.last).cloned().collect()
+    fn manners() -> Vec<Manner> {
+        [true, false, true, false].map(|decays| Manner { rate: 1.0, decays }).to_vec()
     }
 
-    fn parameters(&self) -> Vec<Parameter> {
-        let parameter = |variable: Var| Parameter { decays: variable.rank() > 1, variable, rate: 1.0 };
-        self.variables().into_iter().map(parameter).collect()
+    fn gradients(&self, x: &Array2<f32>, rows: &[usize], objective: &Objective, share: f32, random: &mut Random) -> Vec<Array2<f32>> {
+        let [first, first_bias, last, last_bias] = self.parameters.as_slice() else { unreachable!("two layers have four parameters") };
+        let before = affine(x, first, first_bias);
+        let factors = dropout(before.dim(), share, random);
+        let hidden = before.mapv(|value| value.max(0.0)) * &factors;
+        let (_, gradient) = objective.loss_and_gradient(rows, &affine(&hidden, last, last_bias));
+        let mut found: Vec<Array2<f32>> = self.parameters.iter().map(|values| Array2::zeros(values.dim())).collect();
+        let (of_first, of_last) = found.split_at_mut(2);
+        let [of_weight, of_bias] = of_last else { unreachable!("as above") };
+        let mut of_hidden = affine_back(&hidden, last, &gradient, of_weight, of_bias);
+        Zip::from(&mut of_hidden).and(&before).and(&factors).for_each(|gradient, before, factor| {
+            *gradient *= if *before > 0.0 { *factor } else { 0.0 };
+        });
+        let [of_weight, of_bias] = of_first else { unreachable!("as above") };
+        affine_back(x, first, &of_hidden, of_weight, of_bias);
+        found
     }
 
-    fn forward(&self, x: &Tensor, dropout: f32, random: &mut Random) -> Result<Tensor> {
-        let hidden = add_bias(&x.matmul(&self.hidden[0])?, &self.hidden[1])?.relu()?;
-        let hidden = crate::neural::ops::dropout(&hidden, dropout, random)?;
-        add_bias(&hidden.matmul(&self.last[0])?, &self.last[1])
+    fn layers(&self) -> Layers {
+        let layer = |at: usize| Affine { weight: self.parameters[at].clone(), bias: self.parameters[at + 1].row(0).to_owned() };
+        Layers { hidden: layer(0), last: layer(2) }
     }
-
-    fn layers(&self) -> Result<Layers> {
-        let affine = |[weight, bias]: &[Var; 2]| -> Result<Affine> {
-            Ok(Affine { weight: matrix(weight)?, bias: Array1::from(bias.to_vec1::<f32>()?) })
-        };
-        Ok(Layers { hidden: affine(&self.hidden)?, last: affine(&self.last)? })
-    }
-}
-
-fn tensor(matrix: &Array2<f32>) -> Result<Tensor> {
-    Tensor::from_vec(matrix.iter().copied().collect::<Vec<f32>>(), matrix.dim(), &Device::Cpu)
-}
-
-fn matrix(tensor: &Tensor) -> Result<Array2<f32>> {
-    let shape = tensor.dims2()?;
-    let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-    Array2::from_shape_vec(shape, values).map_err(candle_core::Error::wrap)
 }

@@ -1,203 +1,163 @@
-//! Four operations with a backward pass of their own, and dropout.
+//! The steps of a network, forth and back: what comes out, and from the loss's gradient by that, the gradient by what went in.
 //!
-//! Candle's fused layer norm and softmax have none (training through them silently leaves out what lies before), and its gelu and the sum
-//! over rows that a bias needs are many times slower than the products between them. All are checked against finite differences.
+//! Written out by hand, since there are few: a framework that records steps costs more than the steps themselves here. All are checked
+//! against finite differences. Weights are `[in, out]`, rows are tokens or texts.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, Zip, linalg::general_mat_mul};
 
 use crate::random::Random;
 
-/// `x + bias`, the bias along the last dimension.
-pub(crate) fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op2(bias, AddBias)
+/// `x * weight + bias`.
+pub(crate) fn affine(x: &Array2<f32>, weight: &Array2<f32>, bias: &Array2<f32>) -> Array2<f32> {
+    let mut out = x.dot(weight);
+    out += bias;
+    out
 }
 
-/// Normalises the last dimension, then scales and shifts it.
-pub(crate) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
-    x.contiguous()?.apply_op3(weight, bias, LayerNorm { epsilon: epsilon as f32 })
+/// Of [`affine`]: adds to the gradients of weight and bias, gives that of `x`.
+pub(crate) fn affine_back(
+    x: &Array2<f32>,
+    weight: &Array2<f32>,
+    gradient: &Array2<f32>,
+    of_weight: &mut Array2<f32>,
+    of_bias: &mut Array2<f32>,
+) -> Array2<f32> {
+    general_mat_mul(1.0, &x.t(), gradient, 1.0, of_weight);
+    gradient.rows().into_iter().for_each(|row| of_bias.row_mut(0).scaled_add(1.0, &row));
+    gradient.dot(&weight.t())
+}
+
+/// What the way back through [`layer_norm`] needs.
+#[derive(Debug)]
+pub(crate) struct Normalised {
+    /// With mean 0 and spread 1.
+    even: Array2<f32>,
+    /// One over each row's spread.
+    inverse: Vec<f32>,
+}
+
+/// Rows with mean 0 and spread 1, then scaled and shifted.
+pub(crate) fn layer_norm(mut x: Array2<f32>, scale: &Array2<f32>, shift: &Array2<f32>, epsilon: f32) -> (Array2<f32>, Normalised) {
+    let count = x.ncols() as f32;
+    let mut inverse = Vec::with_capacity(x.nrows());
+    for mut row in x.rows_mut() {
+        let mean = row.sum() / count;
+        row.mapv_inplace(|value| value - mean);
+        let spread = 1.0 / (row.fold(0.0, |sum, value| sum + value * value) / count + epsilon).sqrt();
+        row.mapv_inplace(|value| value * spread);
+        inverse.push(spread);
+    }
+    let out = &x * scale + shift;
+    (out, Normalised { even: x, inverse })
+}
+
+/// Of [`layer_norm`].
+pub(crate) fn layer_norm_back(
+    normalised: &Normalised,
+    scale: &Array2<f32>,
+    mut gradient: Array2<f32>,
+    of_scale: &mut Array2<f32>,
+    of_shift: &mut Array2<f32>,
+) -> Array2<f32> {
+    let (mut of_scale, mut of_shift, scale) = (of_scale.row_mut(0), of_shift.row_mut(0), scale.row(0));
+    let count = scale.len() as f32;
+    for ((mut row, even), inverse) in gradient.rows_mut().into_iter().zip(normalised.even.rows()).zip(&normalised.inverse) {
+        let (mut sum, mut product) = (0.0, 0.0);
+        Zip::from(&mut of_scale).and(&mut of_shift).and(&mut row).and(even).and(scale).for_each(
+            |of_scale, of_shift, value, even, scale| {
+                *of_scale += *value * even;
+                *of_shift += *value;
+                *value *= scale;
+                sum += *value;
+                product += *value * even;
+            },
+        );
+        let (sum, product) = (sum / count, product / count);
+        Zip::from(&mut row).and(even).for_each(|value, even| *value = inverse * (*value - sum - even * product));
+    }
+    gradient
 }
 
 /// `x` times the probability that a normal variable is below `x`.
-pub(crate) fn gelu(x: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(Gelu)
+pub(crate) fn gelu(x: &Array2<f32>) -> Array2<f32> {
+    x.mapv(|x| x * normal(x).0)
 }
 
-/// The softmax over keys of `scale * scores + masked`: scores `[batch, heads, queries, keys]`, masked `[batch, keys]`.
-pub(crate) fn attention_shares(scores: &Tensor, masked: &Tensor, scale: f64) -> Result<Tensor> {
-    scores.contiguous()?.apply_op2(masked, AttentionShares { scale: scale as f32 })
+/// Of [`gelu`].
+pub(crate) fn gelu_back(x: &Array2<f32>, mut gradient: Array2<f32>) -> Array2<f32> {
+    Zip::from(&mut gradient).and(x).for_each(|gradient, x| {
+        let (below, density) = normal(*x);
+        *gradient *= below + x * density;
+    });
+    gradient
 }
 
-/// Leaves out a share of the numbers and enlarges the rest, so that the sum stays what it is on average.
-pub(crate) fn dropout(x: &Tensor, share: f32, random: &mut Random) -> Result<Tensor> {
+/// One head of attention within one text: shares of every token in every token, `softmax(scale * query * key^T)`; `context` becomes the
+/// shares' mean of `value`.
+pub(crate) fn attention(
+    query: ArrayView2<'_, f32>,
+    key: ArrayView2<'_, f32>,
+    value: ArrayView2<'_, f32>,
+    scale: f32,
+    mut context: ArrayViewMut2<'_, f32>,
+) -> Array2<f32> {
+    let mut shares = Array2::zeros((query.nrows(), key.nrows()));
+    general_mat_mul(scale, &query, &key.t(), 0.0, &mut shares);
+    for mut row in shares.rows_mut() {
+        let most = row.fold(f32::NEG_INFINITY, |most, value| most.max(*value));
+        row.mapv_inplace(|value| exp(value - most));
+        let total = 1.0 / row.sum();
+        row.mapv_inplace(|value| value * total);
+    }
+    general_mat_mul(1.0, &shares, &value, 0.0, &mut context);
+    shares
+}
+
+/// A head's query, key and value, or their gradients.
+pub(crate) type Three<T> = [T; 3];
+
+/// Of [`attention`]: fills the gradients of query, key and value.
+pub(crate) fn attention_back(
+    [query, key, value]: Three<ArrayView2<'_, f32>>,
+    shares: &Array2<f32>,
+    scale: f32,
+    gradient: ArrayView2<'_, f32>,
+    [mut of_query, mut of_key, mut of_value]: Three<ArrayViewMut2<'_, f32>>,
+) {
+    general_mat_mul(1.0, &shares.t(), &gradient, 0.0, &mut of_value);
+    let mut of_scores = gradient.dot(&value.t());
+    for (mut row, shares) in of_scores.rows_mut().into_iter().zip(shares.rows()) {
+        let product = row.dot(&shares);
+        Zip::from(&mut row).and(shares).for_each(|value, share| *value = scale * share * (*value - product));
+    }
+    general_mat_mul(1.0, &of_scores, &key, 0.0, &mut of_query);
+    general_mat_mul(1.0, &of_scores.t(), &query, 0.0, &mut of_key);
+}
+
+/// A row of this length.
+pub(crate) fn of_length(row: ArrayView1<'_, f32>, length: f32) -> Array1<f32> {
+    &row * (length / row.dot(&row).sqrt().max(1e-9))
+}
+
+/// Of [`of_length`].
+pub(crate) fn of_length_back(row: ArrayView1<'_, f32>, length: f32, gradient: ArrayView1<'_, f32>) -> Array1<f32> {
+    let size = row.dot(&row).sqrt().max(1e-9);
+    let along = row.dot(&gradient) / (size * size);
+    (&gradient - &(&row * along)) * (length / size)
+}
+
+/// Factors that leave out a share of the numbers and enlarge the rest, so that the sum stays what it is on average.
+pub(crate) fn dropout(shape: (usize, usize), share: f32, random: &mut Random) -> Array2<f32> {
     if share <= 0.0 {
-        return Ok(x.clone());
+        return Array2::ones(shape);
     }
     let kept = 1.0 / (1.0 - share.min(0.95));
-    let factors: Vec<f32> = (0..x.elem_count()).map(|_| if random.uniform() < share { 0.0 } else { kept }).collect();
-    x.mul(&Tensor::from_vec(factors, x.shape(), x.device())?)
+    Array2::from_shape_simple_fn(shape, || if random.uniform() < share { 0.0 } else { kept })
 }
 
-struct AddBias;
-
-impl CustomOp2 for AddBias {
-    fn name(&self) -> &'static str {
-        "add-bias"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, bias: &CpuStorage, lb: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (x, bias) = (floats(x, lx)?, floats(bias, lb)?);
-        let mut out = x.to_vec();
-        for row in out.chunks_exact_mut(bias.len()) {
-            row.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
-        }
-        Ok((CpuStorage::F32(out), lx.shape().clone()))
-    }
-
-    fn bwd(&self, _x: &Tensor, bias: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let mut sums = vec![0.0; bias.elem_count()];
-        with_floats(grad, |grad| {
-            for row in grad.chunks_exact(sums.len()) {
-                sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-            }
-        })?;
-        Ok((Some(grad.clone()), Some(Tensor::from_vec(sums, bias.shape(), bias.device())?)))
-    }
-}
-
-struct LayerNorm {
-    epsilon: f32,
-}
-
-impl LayerNorm {
-    /// Mean, and one over the deviation.
-    fn moments(&self, row: &[f32]) -> (f32, f32) {
-        let count = row.len() as f32;
-        let mean = row.iter().sum::<f32>() / count;
-        let variance = row.iter().map(|value| (value - mean) * (value - mean)).sum::<f32>() / count;
-        (mean, 1.0 / (variance + self.epsilon).sqrt())
-    }
-}
-
-impl CustomOp3 for LayerNorm {
-    fn name(&self) -> &'static str {
-        "layer-norm"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        weight: &CpuStorage,
-        lw: &Layout,
-        bias: &CpuStorage,
-        lb: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, weight, bias) = (floats(x, lx)?, floats(weight, lw)?, floats(bias, lb)?);
-        let mut out = vec![0.0; x.len()];
-        for (row, out) in x.chunks_exact(weight.len()).zip(out.chunks_exact_mut(weight.len())) {
-            let (mean, inverse) = self.moments(row);
-            for (((out, value), weight), bias) in out.iter_mut().zip(row).zip(weight).zip(bias) {
-                *out = (value - mean) * inverse * weight + bias;
-            }
-        }
-        Ok((CpuStorage::F32(out), lx.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Gradients3> {
-        let width = weight.elem_count();
-        let mut dx = vec![0.0; x.elem_count()];
-        let (mut dweight, mut dbias, mut even) = (vec![0.0; width], vec![0.0; width], vec![0.0; width]);
-        let weights = weight.flatten_all()?.to_vec1::<f32>()?;
-        with_floats2(x, grad, |x, grad| {
-            for ((row, grad), dx) in x.chunks_exact(width).zip(grad.chunks_exact(width)).zip(dx.chunks_exact_mut(width)) {
-                let (mean, inverse) = self.moments(row);
-                let (mut sum, mut product) = (0.0, 0.0);
-                for at in 0..width {
-                    even[at] = (row[at] - mean) * inverse;
-                    dweight[at] += grad[at] * even[at];
-                    dbias[at] += grad[at];
-                    dx[at] = grad[at] * weights[at];
-                    sum += dx[at];
-                    product += dx[at] * even[at];
-                }
-                let (sum, product) = (sum / width as f32, product / width as f32);
-                dx.iter_mut().zip(&even).for_each(|(dx, even)| *dx = inverse * (*dx - sum - even * product));
-            }
-        })?;
-        let device = x.device();
-        let vector = |values: Vec<f32>, like: &Tensor| Tensor::from_vec(values, like.shape(), device).map(Some);
-        Ok((vector(dx, x)?, vector(dweight, weight)?, vector(dbias, bias)?))
-    }
-}
-
-type Gradients3 = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
-
-struct Gelu;
-
-impl CustomOp1 for Gelu {
-    fn name(&self) -> &'static str {
-        "gelu"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let out = floats(x, layout)?.iter().map(|x| x * normal(*x).0).collect();
-        Ok((CpuStorage::F32(out), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let mut out = Vec::new();
-        with_floats2(x, grad, |x, grad| {
-            out = x
-                .iter()
-                .zip(grad)
-                .map(|(x, grad)| {
-                    let (below, density) = normal(*x);
-                    grad * (below + x * density)
-                })
-                .collect();
-        })?;
-        Tensor::from_vec(out, x.shape(), x.device()).map(Some)
-    }
-}
-
-struct AttentionShares {
-    scale: f32,
-}
-
-impl CustomOp2 for AttentionShares {
-    fn name(&self) -> &'static str {
-        "attention-shares"
-    }
-
-    fn cpu_fwd(&self, scores: &CpuStorage, ls: &Layout, masked: &CpuStorage, lm: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (_, heads, queries, keys) = ls.shape().dims4()?;
-        let mut out = floats(scores, ls)?.to_vec();
-        let masked = floats(masked, lm)?;
-        for (text, masked) in out.chunks_exact_mut(heads * queries * keys).zip(masked.chunks_exact(keys)) {
-            for row in text.chunks_exact_mut(keys) {
-                row.iter_mut().zip(masked).for_each(|(value, masked)| *value = *value * self.scale + masked);
-                let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                row.iter_mut().for_each(|value| *value = exp(*value - most));
-                let total = 1.0 / row.iter().sum::<f32>();
-                row.iter_mut().for_each(|value| *value *= total);
-            }
-        }
-        Ok((CpuStorage::F32(out), ls.shape().clone()))
-    }
-
-    fn bwd(&self, scores: &Tensor, _masked: &Tensor, res: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let keys = scores.dim(candle_core::D::Minus1)?;
-        let mut out = vec![0.0; res.elem_count()];
-        with_floats2(res, grad, |shares, grad| {
-            for ((shares, grad), out) in shares.chunks_exact(keys).zip(grad.chunks_exact(keys)).zip(out.chunks_exact_mut(keys)) {
-                let product: f32 = shares.iter().zip(grad).map(|(share, grad)| share * grad).sum();
-                for ((out, share), grad) in out.iter_mut().zip(shares).zip(grad) {
-                    *out = self.scale * share * (grad - product);
-                }
-            }
-        })?;
-        Ok((Some(Tensor::from_vec(out, scores.shape(), scores.device())?), None))
-    }
+/// The mean of some rows.
+pub(crate) fn mean(rows: ArrayView2<'_, f32>) -> Array1<f32> {
+    rows.sum_axis(Axis(0)) / rows.nrows().max(1) as f32
 }
 
 /// Probability that a normal variable is below `x`, and its density there. The error function by Abramowitz and Stegun's 7.1.26, which is
@@ -212,7 +172,8 @@ fn normal(x: f32) -> (f32, f32) {
     (below, bell * 0.398_942_3)
 }
 
-/// `e^x` for `x <= 0`, to a few units in the last place where `x` is not far from 0, without a call, so that loops over it use all lanes of the processor.
+/// `e^x` for `x <= 0`, to a few units in the last place where `x` is not far from 0, without a call, so that loops over it use all lanes of
+/// the processor.
 #[inline]
 fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // Adding it leaves no bits behind the point.
@@ -223,77 +184,83 @@ fn exp(x: f32) -> f32 {
     f32::from_bits(((whole as i32 + 127) << 23) as u32) * series
 }
 
-fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    match layout.contiguous_offsets() {
-        Some((from, to)) => Ok(&storage.as_slice::<f32>()?[from..to]),
-        None => bail!("a contiguous tensor is needed"),
-    }
-}
-
-fn with_floats(tensor: &Tensor, work: impl FnOnce(&[f32])) -> Result<()> {
-    let tensor = tensor.contiguous()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => work(floats(storage, layout)?),
-        _ => bail!("a tensor in main memory is needed"),
-    }
-    Ok(())
-}
-
-fn with_floats2(one: &Tensor, other: &Tensor, work: impl FnOnce(&[f32], &[f32])) -> Result<()> {
-    let mut inner = Ok(());
-    with_floats(one, |one| inner = with_floats(other, |other| work(one, other)))?;
-    inner
-}
-
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Result, Tensor, Var};
-
     use super::*;
 
-    fn random(shape: &[usize], seed: u64) -> Tensor {
+    fn random(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
         let mut random = Random::new(seed, 0);
-        let values: Vec<f32> = (0..shape.iter().product()).map(|_| random.normal()).collect();
-        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+        Array2::from_shape_simple_fn((rows, columns), || random.normal())
     }
 
-    /// Compares the backward pass of `operation`, weighted at random and summed up, with differences of its forward pass.
-    fn check(shapes: &[&[usize]], operation: impl Fn(&[Tensor]) -> Result<Tensor>) {
-        let inputs: Vec<Var> = shapes.iter().enumerate().map(|(at, shape)| Var::from_tensor(&random(shape, at as u64)).unwrap()).collect();
-        let tensors = |inputs: &[Var]| inputs.iter().map(|input| input.as_tensor().clone()).collect::<Vec<_>>();
-        let weights = random(operation(&tensors(&inputs)).unwrap().dims(), 99);
-        let total = |inputs: &[Tensor]| (operation(inputs).unwrap() * &weights).unwrap().sum_all().unwrap();
-        let gradients = total(&tensors(&inputs)).backward().unwrap();
-        for (which, input) in inputs.iter().enumerate() {
-            let gradient = gradients.get(input).unwrap_or_else(|| panic!("input {which} has no gradient"));
-            let gradient = gradient.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            let values = input.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            for at in 0..values.len() {
+    /// Compares gradients, of the result weighted at random and summed up, with differences of the way forth.
+    fn check(
+        inputs: &[Array2<f32>],
+        forth: impl Fn(&[Array2<f32>]) -> Array2<f32>,
+        back: impl Fn(&[Array2<f32>], Array2<f32>) -> Vec<Array2<f32>>,
+    ) {
+        let shape = forth(inputs).dim();
+        let weights = random(shape.0, shape.1, 99);
+        let total = |inputs: &[Array2<f32>]| (forth(inputs) * &weights).sum();
+        let gradients = back(inputs, weights.clone());
+        assert_eq!(gradients.len(), inputs.len());
+        for (which, gradient) in gradients.iter().enumerate() {
+            for (place, gradient) in gradient.indexed_iter() {
                 let moved = |step: f32| {
-                    let mut values = values.clone();
-                    values[at] += step;
-                    let mut tensors = tensors(&inputs);
-                    tensors[which] = Tensor::from_vec(values, input.shape(), &Device::Cpu).unwrap();
-                    total(&tensors).to_scalar::<f32>().unwrap()
+                    let mut inputs = inputs.to_vec();
+                    inputs[which][place] += step;
+                    total(&inputs)
                 };
                 let expected = (moved(1e-2) - moved(-1e-2)) / 2e-2;
-                assert!(
-                    (gradient[at] - expected).abs() < 0.01 * (1.0 + expected.abs()),
-                    "input {which}[{at}]: {} {expected}",
-                    gradient[at]
-                );
+                assert!((gradient - expected).abs() < 0.01 * (1.0 + expected.abs()), "input {which}{place:?}: {gradient} {expected}");
             }
         }
     }
 
     #[test]
     fn gradients_are_those_of_finite_differences() {
-        check(&[&[3, 5], &[5]], |x| add_bias(&x[0], &x[1]));
-        check(&[&[3, 6], &[6], &[6]], |x| layer_norm(&x[0], &x[1], &x[2], 1e-5));
-        check(&[&[4, 5]], |x| gelu(&x[0]));
-        let masked = Tensor::new(&[[0.0_f32, 0.0, -10_000.0], [0.0, 0.0, 0.0]], &Device::Cpu).unwrap();
-        check(&[&[2, 2, 3, 3]], |x| attention_shares(&x[0], &masked, 0.7));
+        check(
+            &[random(3, 5, 0), random(5, 4, 1), random(1, 4, 2)],
+            |x| affine(&x[0], &x[1], &x[2]),
+            |x, gradient| {
+                let (mut weight, mut bias) = (Array2::zeros((5, 4)), Array2::zeros((1, 4)));
+                let of_x = affine_back(&x[0], &x[1], &gradient, &mut weight, &mut bias);
+                vec![of_x, weight, bias]
+            },
+        );
+        check(
+            &[random(3, 6, 0), random(1, 6, 1), random(1, 6, 2)],
+            |x| layer_norm(x[0].clone(), &x[1], &x[2], 1e-5).0,
+            |x, gradient| {
+                let (mut scale, mut shift) = (Array2::zeros((1, 6)), Array2::zeros((1, 6)));
+                let normalised = layer_norm(x[0].clone(), &x[1], &x[2], 1e-5).1;
+                let of_x = layer_norm_back(&normalised, &x[1], gradient, &mut scale, &mut shift);
+                vec![of_x, scale, shift]
+            },
+        );
+        check(&[random(4, 5, 3)], |x| gelu(&x[0]), |x, gradient| vec![gelu_back(&x[0], gradient)]);
+        let row = |x: &Array2<f32>| of_length(x.row(0), 3.0).insert_axis(Axis(0));
+        check(
+            &[random(1, 5, 4)],
+            |x| row(&x[0]),
+            |x, gradient| vec![of_length_back(x[0].row(0), 3.0, gradient.row(0)).insert_axis(Axis(0))],
+        );
+        let forth = |x: &[Array2<f32>]| {
+            let mut context = Array2::zeros((4, 3));
+            let shares = attention(x[0].view(), x[1].view(), x[2].view(), 0.7, context.view_mut());
+            (context, shares)
+        };
+        check(
+            &[random(4, 3, 5), random(4, 3, 6), random(4, 3, 7)],
+            |x| forth(x).0,
+            |x, gradient| {
+                let mut found: Vec<Array2<f32>> = vec![Array2::zeros((4, 3)); 3];
+                let [query, key, value] = found.as_mut_slice() else { unreachable!() };
+                let gradients = [query.view_mut(), key.view_mut(), value.view_mut()];
+                attention_back([x[0].view(), x[1].view(), x[2].view()], &forth(x).1, 0.7, gradient.view(), gradients);
+                found
+            },
+        );
     }
 
     #[test]
@@ -301,21 +268,23 @@ mod tests {
         for at in -1200..=1200 {
             let x = at as f32 / 100.0;
             let below = normal(x).0;
-            let expected = 0.5 * (1.0 + libm_erf(f64::from(x) / std::f64::consts::SQRT_2));
+            let expected = 0.5 * (1.0 + erf(f64::from(x) / std::f64::consts::SQRT_2));
             assert!((f64::from(below) - expected).abs() < 3e-7, "{x}: {below} {expected}");
             let (found, expected) = (exp(-x.abs()), (-x.abs()).exp());
             assert!((found - expected).abs() <= 2e-7 * (2.0 + x.abs()) * expected, "{x}: {found} {expected}");
         }
-        let x = random(&[2, 3, 4, 5], 1);
-        let masked = Tensor::zeros((2, 5), candle_core::DType::F32, &Device::Cpu).unwrap();
-        let shares = attention_shares(&x, &masked, 0.5).unwrap();
-        let expected = candle_nn::ops::softmax(&(&x * 0.5).unwrap(), 3).unwrap();
-        let error = (shares - expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
-        assert!(error < 1e-6, "{error}");
+    }
+
+    #[test]
+    fn dropout_keeps_the_sum_on_average() {
+        let factors = dropout((100, 100), 0.3, &mut Random::new(1, 0));
+        assert!((factors.sum() / 10_000.0 - 1.0).abs() < 0.03);
+        assert!((0.25..0.35).contains(&(factors.iter().filter(|factor| **factor == 0.0).count() as f32 / 10_000.0)));
+        assert_eq!(dropout((2, 2), 0.0, &mut Random::new(1, 0)), Array2::<f32>::ones((2, 2)));
     }
 
     /// By its series, which is enough for a test.
-    fn libm_erf(x: f64) -> f64 {
+    fn erf(x: f64) -> f64 {
         let (mut term, mut sum) = (x, x);
         for n in 1..400 {
             term *= -x * x / f64::from(n);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_core::{Result, Tensor, Var};
+use ndarray::Array2;
 use rayon::prelude::*;
 
 /// Of the moving averages of the gradient and of its square.
@@ -11,24 +11,13 @@ const EPSILON: f32 = 1e-8;
 /// Longer gradients are cut to this length: one odd batch must not undo an epoch.
 const MAX_LENGTH: f32 = 1.0;
 
-/// Something that is learnt.
-#[derive(Debug, Clone)]
-pub(crate) struct Parameter {
-    pub(crate) variable: Var,
+/// How a parameter is learnt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manner {
     /// How fast, against the schedule's rate: what starts at random may learn faster than what starts trained.
     pub(crate) rate: f32,
     /// Biases and scales are not drawn towards zero.
     pub(crate) decays: bool,
-}
-
-/// One gradient for each parameter; none where it had no part in the loss.
-pub(crate) type Gradients = Vec<Option<Vec<f32>>>;
-
-/// The gradient of a scalar by each variable.
-pub(crate) fn gradients(loss: &Tensor, variables: &[Var]) -> Result<Gradients> {
-    let store = loss.backward()?;
-    let flat = |variable: &Var| store.get(variable).map(|gradient| gradient.flatten_all()?.to_vec1::<f32>()).transpose();
-    variables.iter().map(flat).collect()
 }
 
 /// Learning rate over the steps: up, then down, both linear.
@@ -69,7 +58,7 @@ impl Moments {
 /// The optimiser with its memory.
 #[derive(Debug)]
 pub(crate) struct AdamW {
-    parameters: Vec<Parameter>,
+    manners: Vec<Manner>,
     moments: Vec<Moments>,
     schedule: Schedule,
     weight_decay: f32,
@@ -77,29 +66,31 @@ pub(crate) struct AdamW {
 }
 
 impl AdamW {
-    pub(crate) fn new(parameters: Vec<Parameter>, schedule: Schedule, weight_decay: f32) -> Self {
-        let moments = parameters.iter().map(|parameter| Moments::zeros(parameter.variable.elem_count())).collect();
-        Self { parameters, moments, schedule, weight_decay, step: 0 }
+    /// For parameters of these sizes.
+    pub(crate) fn new(manners: Vec<Manner>, parameters: &[Array2<f32>], schedule: Schedule, weight_decay: f32) -> Self {
+        let moments = parameters.iter().map(|parameter| Moments::zeros(parameter.len())).collect();
+        Self { manners, moments, schedule, weight_decay, step: 0 }
     }
 
     /// Moves every parameter once. What this step does to a parameter of rate 1 that decays is handed back, for those who keep
     /// parameters of their own.
-    pub(crate) fn step(&mut self, gradients: &Gradients) -> Result<Move> {
+    pub(crate) fn step(&mut self, parameters: &mut [Array2<f32>], gradients: &[Array2<f32>]) -> Move {
         let rate = self.schedule.rate(self.step);
         self.step += 1;
-        let squares: f32 = gradients.par_iter().flatten().map(|gradient| gradient.iter().map(|g| g * g).sum::<f32>()).sum();
-        let cut = (MAX_LENGTH / squares.sqrt().max(1e-12)).min(1.0);
+        // In order, so that the sum does not depend on the number of cores.
+        let squares: Vec<f32> = gradients.par_iter().map(|gradient| gradient.iter().map(|g| g * g).sum()).collect();
+        let cut = (MAX_LENGTH / squares.iter().sum::<f32>().sqrt().max(1e-12)).min(1.0);
         let moved = Move { cut, first: 1.0, second: 1.0, rate, decay: rate * self.weight_decay }.at_step(self.step);
-        self.parameters.par_iter().zip(&mut self.moments).zip(gradients).try_for_each(|((parameter, moments), gradient)| {
-            let Some(gradient) = gradient else { return Ok(()) };
-            let decay = if parameter.decays { moved.decay * parameter.rate } else { 0.0 };
-            let moved = Move { rate: moved.rate * parameter.rate, decay, ..moved };
-            let mut values = parameter.variable.flatten_all()?.to_vec1::<f32>()?;
-            let (first, second) = moments.slices(0..values.len());
-            moved.apply(&mut values, first, second, gradient);
-            parameter.variable.set(&Tensor::from_vec(values, parameter.variable.shape(), parameter.variable.device())?)
-        })?;
-        Ok(moved)
+        parameters.par_iter_mut().zip(&mut self.moments).zip(&self.manners).zip(gradients).for_each(
+            |(((parameter, moments), manner), gradient)| {
+                let decay = if manner.decays { moved.decay * manner.rate } else { 0.0 };
+                let moved = Move { rate: moved.rate * manner.rate, decay, ..moved };
+                let values = parameter.as_slice_mut().expect("parameters are laid out row by row");
+                let (first, second) = moments.slices(0..values.len());
+                moved.apply(values, first, second, gradient.as_slice().expect("as the parameters"));
+            },
+        );
+        moved
     }
 }
 
@@ -133,7 +124,7 @@ impl Move {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use ndarray::array;
 
     use super::*;
 
@@ -145,18 +136,15 @@ mod tests {
     }
 
     #[test]
-    fn the_least_point_of_a_bowl_is_found_and_what_has_no_gradient_stays() {
-        let variable = |values: &[f32]| Var::new(values, &Device::Cpu).unwrap();
-        let (bowl, still) = (variable(&[3.0, -2.0]), variable(&[7.0]));
-        let parameters = [&bowl, &still].map(|variable| Parameter { variable: variable.clone(), rate: 1.0, decays: false }).to_vec();
-        let mut optimiser = AdamW::new(parameters, Schedule { peak: 0.2, warm_up: 5, steps: 300 }, 0.1);
+    fn the_least_point_of_a_bowl_is_found() {
+        let mut parameters = vec![array![[3.0, -2.0]], array![[7.0]]];
+        let manners = vec![Manner { rate: 1.0, decays: false }, Manner { rate: 0.0, decays: true }];
+        let mut optimiser = AdamW::new(manners, &parameters, Schedule { peak: 0.2, warm_up: 5, steps: 300 }, 0.1);
         for _ in 0..300 {
-            let values = bowl.to_vec1::<f32>().unwrap();
-            let gradient = vec![values[0] - 1.0, 10.0 * (values[1] - 0.5)];
-            optimiser.step(&vec![Some(gradient), None]).unwrap();
+            let bowl = array![[parameters[0][[0, 0]] - 1.0, 10.0 * (parameters[0][[0, 1]] - 0.5)]];
+            optimiser.step(&mut parameters, &[bowl, array![[1.0]]]);
         }
-        let values = bowl.to_vec1::<f32>().unwrap();
-        assert!((values[0] - 1.0).abs() < 1e-2 && (values[1] - 0.5).abs() < 1e-2, "{values:?}");
-        assert_eq!(still.to_vec1::<f32>().unwrap(), [7.0]);
+        assert!((&parameters[0] - &array![[1.0, 0.5]]).iter().all(|error| error.abs() < 1e-2), "{}", parameters[0]);
+        assert_eq!(parameters[1], array![[7.0]], "of rate 0");
     }
 }
