@@ -34,12 +34,15 @@ pub(crate) struct Arguments {
     /// Ask every N-th query anew; 1 asks all of them (some eight minutes on one core)
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..), env = "DEMO_SAMPLE")]
     sample: u16,
+    /// Kinds of router to fit and compare; the last one is served
+    #[arg(long, value_delimiter = ',', default_values = ROUTERS, value_name = "KINDS", env = "DEMO_ROUTERS")]
+    routers: Vec<String>,
     /// Leave the router serving at the end, until Ctrl-C
     #[arg(long, env = "DEMO_KEEP", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_value = "false", default_missing_value = "true")]
     keep: bool,
 }
 
-/// Routers in the order of the table; the last is the one that is served.
+/// In the order of the table.
 const ROUTERS: [&str; 5] = ["knn", "mlp", "bert", "lexical", "auto"];
 
 /// Below this, the recording does not stand for this machine's answers, and that is said.
@@ -78,7 +81,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (queries, outcomes) = site.prepare(&screen, &interrupt, &url, usize::from(arguments.sample))?;
 
     screen.step("Fitting and evaluating routers");
-    let fitted = site.fit_all(&screen, &interrupt, &outcomes)?;
+    let fitted = site.fit_all(&screen, &interrupt, &arguments.routers, &outcomes)?;
 
     screen.step("What they reach on queries nobody has learnt from");
     print!("{}", table(&comparison::rows(&fitted)));
@@ -90,12 +93,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (_router, (listen, admin)) = site.start_router(&interrupt, &url, arguments.keep)?;
     screen.say(&format!("expert-router serves at http://{listen}/v1, metrics at http://{admin}/metrics"));
     let router = Router { address: &listen, admin: &admin, screen: &screen, interrupt: &interrupt };
-    println!("\n      Questions of the test split; what each cost in USD, and would have cost from the baseline expert:");
+    println!("\n      Questions of the test split; what each cost in USD, and would have cost from the baseline expert (broad):");
     router.questions(&queries)?;
     println!("\n      A conversation, which stays with its expert:");
-    router.conversation(&["What is the capital of Portugal?", "And of Poland?", "Where does the government of Norway sit?"])?;
+    router.conversation(&["Tell me the capital of Norway, please", "And the capital of Poland?", "Which city is the capital of Chile?"])?;
     println!("\n      A stream:");
-    router.stream("If I fly to Spain to see its parliament, in which city do I land?")?;
+    router.stream("How would I have said 'I swim' a week ago?")?;
 
     screen.step("What it saved, by the router's own count");
     router.savings()?;
@@ -170,36 +173,33 @@ impl Site {
         Ok(())
     }
 
-    fn fit_all(&self, screen: &Screen, interrupt: &Interrupt, outcomes: &Path) -> Result<Vec<Fitted>> {
+    fn fit_all(&self, screen: &Screen, interrupt: &Interrupt, kinds: &[String], outcomes: &Path) -> Result<Vec<Fitted>> {
         let mut fitted = Vec::new();
-        for kind in ROUTERS {
+        for (at, kind) in kinds.iter().enumerate() {
             let begun = Instant::now();
-            let bundle = self.bundle(kind);
+            let folder = self.folder_of(kind, at + 1 == kinds.len());
+            let bundle = folder.join("bundle");
             let mut command = Command::new(&self.trainer);
-            command.arg("fit").arg("--outcomes").arg(outcomes).args(["--router", kind, "--score", "score", "--seed", "1"]);
+            command.arg("fit").arg("--outcomes").arg(outcomes).args(["--router", kind.as_str(), "--score", "score", "--seed", "1"]);
             command.arg("--manifest").arg(self.manifest()).arg("--out").arg(&bundle);
             interrupt.run(&mut command, Some(&self.log(&format!("fit-{kind}"))))?;
             let took = seconds(begun);
-            let json = self.folder.join(format!("evaluation-{kind}.json"));
+            let json = folder.join("evaluation.json");
             let mut command = Command::new(&self.trainer);
             command.arg("evaluate").arg("--bundle").arg(&bundle).arg("--outcomes").arg(outcomes).args(["--split", "test"]);
             command.arg("--manifest").arg(self.manifest()).arg("--json").arg(&json);
-            command.arg("--report").arg(self.report(kind));
+            command.arg("--report").arg(folder.join("report"));
             interrupt.run(&mut command, Some(&self.log(&format!("evaluate-{kind}"))))?;
             let evaluation = comparison::read_json(&json)?;
             screen.say(&format!("{kind:<8} fitted in {took:>7}, evaluated on {} held-out queries", evaluation["rows"]));
-            fitted.push(Fitted { kind, took, evaluation });
+            fitted.push(Fitted { kind: kind.clone(), took, evaluation });
         }
         Ok(fitted)
     }
 
-    /// The manifest's RouterModel says where the bundle that is served lies.
-    fn bundle(&self, kind: &str) -> PathBuf {
-        if Some(&kind) == ROUTERS.last() { self.folder.join("bundle") } else { self.folder.join("bundles").join(kind) }
-    }
-
-    fn report(&self, kind: &str) -> PathBuf {
-        if Some(&kind) == ROUTERS.last() { self.folder.join("report") } else { self.folder.join("reports").join(kind) }
+    /// Where a router's bundle, evaluation and report go. The manifest's RouterModel says where the served one's bundle lies.
+    fn folder_of(&self, kind: &str, served: bool) -> PathBuf {
+        if served { self.folder.clone() } else { self.folder.join("others").join(kind) }
     }
 
     fn start_router(&self, interrupt: &Interrupt, url: &str, keep: bool) -> Result<(Server, (String, String))> {
@@ -227,8 +227,8 @@ impl Site {
 
     fn tell_paths(&self, screen: &Screen) {
         for (what, path) in [
-            ("report", self.report("auto").join("index.html")),
-            ("bundle", self.bundle("auto")),
+            ("report", self.folder.join("report").join("index.html")),
+            ("bundle", self.folder.join("bundle")),
             ("outcomes", self.folder.join("outcomes.jsonl.gz")),
             ("manifest", self.folder.join("router.yaml")),
             ("logs", self.folder.join("logs")),

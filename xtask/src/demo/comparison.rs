@@ -9,7 +9,7 @@ use super::screen::row;
 
 /// One router that was fitted.
 pub(super) struct Fitted {
-    pub(super) kind: &'static str,
+    pub(super) kind: String,
     /// How long that took, for people.
     pub(super) took: String,
     /// What `evaluate --json` wrote.
@@ -70,7 +70,7 @@ fn cells(name: &str, measures: &Value, took: &str) -> Vec<String> {
     ]
 }
 
-/// The gain over the best single expert, in a sentence or two.
+/// The gain over the best single expert, in a sentence.
 pub(super) fn verdict(fitted: &Fitted) -> String {
     let (evaluation, overall) = (&fitted.evaluation, &fitted.evaluation["overall"]);
     let best = &overall["baselines"]["best_single"];
@@ -81,7 +81,8 @@ pub(super) fn verdict(fitted: &Fitted) -> String {
         let cost = |measures: &Value| measures["cost_per_1k_usd"].as_f64().unwrap_or(f64::NAN);
         format!("{gain:+.1} points at {:.0} % of its cost", 100.0 * cost(routed) / cost(best))
     };
-    format!("Against {name} alone, the router `{}` for quality: {}; for cost: {}.", fitted.kind, of("quality"), of("cost"))
+    let kind = &fitted.kind;
+    format!("Against {name} alone, router {kind}: {}; balanced: {}; for cost: {}.", of("quality"), of("balanced"), of("cost"))
 }
 
 #[cfg(test)]
@@ -101,7 +102,7 @@ mod tests {
                 "router": {"quality": measures(0.75, 1.4), "balanced": measures(0.7, 1.2), "cost": measures(0.5, 0.5)},
             },
         });
-        Fitted { kind: "auto", took: "3.0 s".into(), evaluation }
+        Fitted { kind: "auto".into(), took: "3.0 s".into(), evaluation }
     }
 
     #[test]
@@ -118,7 +119,8 @@ mod tests {
     #[test]
     fn the_verdict_compares_with_the_best_single_expert() {
         let verdict = verdict(&fitted());
-        assert!(verdict.contains("+25.0 points at 70 % of its cost"), "{verdict}");
-        assert!(verdict.contains("for cost: +0.0 points at 25 % of its cost"), "{verdict}");
+        let expected = "Against b alone, router auto: +25.0 points at 70 % of its cost; balanced: +20.0 points at 60 % of its cost; \
+            for cost: +0.0 points at 25 % of its cost.";
+        assert_eq!(verdict, expected);
     }
 }

@@ -32,7 +32,7 @@ struct Answered {
     text: String,
     expert: String,
     reason: String,
-    cost: String,
+    cost_usd: f64,
     baseline_usd: f64,
 }
 
@@ -72,13 +72,14 @@ impl Router<'_> {
         let body = json!({"model": "auto", "messages": messages});
         let response = call(self.address, "/v1/chat/completions", &headers, Some(&body))?;
         let told = |name: &str| response.header(name).to_owned();
-        let (expert, reason, cost) = (told("x-expert-router-expert"), told("x-expert-router-reason"), told("x-expert-router-cost-usd"));
+        let (expert, reason) = (told("x-expert-router-expert"), told("x-expert-router-reason"));
+        let cost_usd = told("x-expert-router-cost-usd").parse().context("an answer of a priced expert has a cost")?;
         let answer = response.json()?;
         let text = answer.pointer("/choices/0/message/content").and_then(Value::as_str).unwrap_or_default().to_owned();
         // An answer is counted when its last byte has left, which may be a moment after it is read here.
         std::thread::sleep(std::time::Duration::from_millis(20));
         let baseline_usd = metric(&self.metrics()?, "expert_router_baseline_cost_usd_total") - before;
-        Ok(Answered { text, expert, reason, cost, baseline_usd })
+        Ok(Answered { text, expert, reason, cost_usd, baseline_usd })
     }
 
     /// A stream, shown as it comes.
@@ -118,6 +119,8 @@ impl Router<'_> {
             of("savings_usd"),
             100.0 * (1.0 - cost / baseline)
         ));
+        self.screen
+            .say("(the baseline is charged for the same tokens; its own longer instructions come on top, as the table above has them)");
         let (sum, count) = (of("decision_duration_seconds_sum{phase=\"total\"}"), of("decision_duration_seconds_count{phase=\"total\"}"));
         if count > 0.0 {
             self.screen.say(&format!("a decision took {:.1} ms on average", 1000.0 * sum / count));
@@ -137,7 +140,7 @@ impl Answered {
             self.expert.clone(),
             self.reason.clone(),
             short(&self.text, 34),
-            self.cost.clone(),
+            format!("{:.7}", self.cost_usd),
             format!("{:.7}", self.baseline_usd),
         ]
     }
