@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench_quality, evaluate, fit, prepare, run};
+use crate::{bench_quality, evaluate, fetch, fit, job, prepare, publish, run};
 
 /// From queries and experts to a router that has earned its place.
 #[derive(Debug, Parser)]
@@ -26,6 +26,13 @@ pub enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Prepare, fit and evaluate in one go, resumable, into one folder.
     Run(run::RunArgs),
+    /// Puts a bundle, with its evaluation and report, to where serving finds it.
+    Publish(publish::PublishArgs),
+    /// Fetches a bundle from wherever it was published, checked, whole or not at all.
+    Fetch(fetch::FetchArgs),
+    /// The steps as Jobs of the operator do them.
+    #[command(hide = true)]
+    Job(job::JobArgs),
     /// Trains every kind of router on every pool of a folder of outcomes and compares them.
     #[command(hide = true)]
     BenchQuality(bench_quality::BenchQualityArgs),
@@ -41,6 +48,9 @@ impl Cli {
             Command::Fit(arguments) => arguments.run(),
             Command::Evaluate(arguments) => arguments.run(),
             Command::Run(arguments) => arguments.run(),
+            Command::Publish(arguments) => arguments.run(),
+            Command::Fetch(arguments) => arguments.run(),
+            Command::Job(arguments) => arguments.run(),
             Command::BenchQuality(arguments) => arguments.run(),
         };
         match result {

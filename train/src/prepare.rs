@@ -4,6 +4,7 @@
 //! rows with outcomes, and beside them a journal. The journal has every answer as it came in: so an interrupted run loses nothing, and
 //! the next one asks only what is missing. Deliberately absent: training.
 
+mod adopt;
 mod asking;
 mod journal;
 mod money;
@@ -22,6 +23,7 @@ use clap::Args;
 use routing::snapshot::Expert;
 use serde::Serialize;
 
+pub use adopt::adopt;
 pub use asking::{Asked, Ending};
 pub use plan::Plan;
 pub use scoring::score_rows;
@@ -114,6 +116,9 @@ pub struct PrepareOptions {
     /// Forget the journal and ask everything again
     #[arg(long)]
     pub fresh: bool,
+    /// Text for an expert by name: with another, its answers are others, though it is asked the same.
+    #[arg(skip)]
+    pub fingerprints: std::collections::BTreeMap<String, String>,
 }
 
 fn above_zero(text: &str) -> Result<f64, String> {
@@ -319,6 +324,3 @@ impl PrepareOptions {
         numbers.filter(|(part, of)| part < of).with_context(|| format!("--shard: expected I/N with I from 0 to N - 1, got {text:?}"))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -84,6 +84,15 @@ impl Journal {
         self.append(&Event::Answered { id, expert, asked, outcome: Box::new(outcome) }, true)
     }
 
+    /// Answers that another journal had.
+    pub(super) fn adopt(&self, answers: Vec<(Key, Outcome)>) -> Result<()> {
+        for (Key { id, expert, asked }, outcome) in answers {
+            self.append(&Event::Answered { id, expert, asked, outcome: Box::new(outcome) }, false)?;
+        }
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.sync_data().with_context(|| format!("writing the journal {}", self.path.display()))
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

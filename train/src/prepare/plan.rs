@@ -60,7 +60,7 @@ impl Plan {
         let mut questions = Vec::with_capacity(askers.len());
         for asker in &askers {
             let ask = |(line, row): &(usize, Row)| {
-                question(asker, row).map_err(|problem| OutcomesError::Row { path: path.into(), line: *line, problem })
+                question(asker, row, options).map_err(|problem| OutcomesError::Row { path: path.into(), line: *line, problem })
             };
             questions.push(rows.iter().map(ask).collect::<Result<Vec<_>, _>>()?);
         }
@@ -124,13 +124,14 @@ fn check(row: &Row) -> Result<(), String> {
     Ok(())
 }
 
-fn question(asker: &Asker, row: &Row) -> Result<Option<Question>, String> {
+fn question(asker: &Asker, row: &Row, options: &PrepareOptions) -> Result<Option<Question>, String> {
     let name = &asker.expert().name;
     if row.outcomes.iter().any(|outcome| outcome.expert == *name && (outcome.response.is_some() || outcome.score.is_some())) {
         return Ok(None);
     }
     let body = asker.body(&messages(row)).map_err(|error| error.to_string())?;
-    let asked = hex::encode(&Sha256::digest(&body)[..8]);
+    let fingerprint = options.fingerprints.get(name).map_or("", String::as_str);
+    let asked = hex::encode(&Sha256::new().chain_update(&body).chain_update(fingerprint).finalize()[..8]);
     Ok(Some(Question { key: Key { id: row.id.clone(), expert: name.clone(), asked }, body }))
 }
 
