@@ -1,0 +1,497 @@
+//! The objects of a training: one Job a step, the ConfigMap it reads, the claim it works on. Pure.
+//!
+//! Jobs have no API token and no rights, run as nobody on a read-only root, read secrets from files, and say what they found in their
+//! termination message. They are written once: a Job that should be another is another Job.
+
+use std::collections::BTreeMap;
+
+use api::{
+    ExpertRouter, ExpertRouterSpec, RouterModel,
+    model::AccessMode,
+    references::SecretRef,
+    router::{Expert, PodOverrides, Policy},
+    status::Step,
+};
+use k8s_openapi::{
+    api::{
+        batch::v1::{Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule},
+        core::v1::{
+            Affinity, Capabilities, ConfigMap, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, KeyToPath, LocalObjectReference,
+            PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource, PodAffinity, PodAffinityTerm,
+            PodSecurityContext, PodSpec, PodTemplateSpec, ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretProjection,
+            SecretVolumeSource, SecurityContext, Volume, VolumeMount, VolumeProjection, VolumeResourceRequirements,
+            WeightedPodAffinityTerm,
+        },
+    },
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{LabelSelector, ObjectMeta},
+    },
+};
+use serde_json::{Map, json};
+
+use super::{
+    inputs::digest_of,
+    valid::{Destination, Queries, ValidModel, secret_keys},
+};
+use crate::{config::Images, names};
+
+/// Who Pods run as: nobody in particular, as in the images.
+const USER: i64 = 65532;
+/// A finished Job is kept this long for people who want its log.
+const KEPT_SECONDS: i32 = 24 * 3600;
+/// Pods that may fail before their Job has.
+const BACKOFF_LIMIT: i32 = 3;
+
+const CONFIG: &str = "/etc/expert-router";
+const QUERIES: &str = "/queries";
+const SECRETS: &str = "/var/run/secrets/expertrouter.dev/experts";
+const STORE_SECRETS: &str = "/var/run/secrets/expertrouter.dev/store";
+const WORKSPACE: &str = "/workspace";
+const OUTPUT: &str = "/output";
+const TEMPORARY: &str = "/tmp";
+const MANIFEST: &str = "manifest.yaml";
+const FINGERPRINTS: &str = "fingerprints.json";
+
+/// As in names, labels and commands.
+#[must_use]
+pub fn word(step: Step) -> &'static str {
+    match step {
+        Step::Prepare => "prepare",
+        Step::Fit => "fit",
+        Step::Evaluate => "evaluate",
+        Step::Publish => "publish",
+    }
+}
+
+/// How long a step may take before its Job has failed: asking waits for others, fine-tuning an encoder for few cores.
+fn deadline_seconds(step: Step) -> i64 {
+    match step {
+        Step::Prepare => 72 * 3600,
+        Step::Fit => 24 * 3600,
+        Step::Evaluate => 4 * 3600,
+        Step::Publish => 3600,
+    }
+}
+
+/// What a step's Job is told beside the manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task<'a> {
+    /// Ask.
+    Prepare,
+    /// Train.
+    Fit {
+        /// Parts the answers lie in.
+        parts: u32,
+    },
+    /// Compare.
+    Evaluate {
+        /// The bundle on trial.
+        digest: &'a str,
+        /// The bundle in force, where it is another.
+        in_force: Option<&'a str>,
+        /// Parts the answers lie in.
+        parts: u32,
+    },
+    /// Put in its place.
+    Publish {
+        /// The bundle.
+        digest: &'a str,
+    },
+}
+
+impl Task<'_> {
+    /// Which step it is.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        match self {
+            Self::Prepare => Step::Prepare,
+            Self::Fit { .. } => Step::Fit,
+            Self::Evaluate { .. } => Step::Evaluate,
+            Self::Publish { .. } => Step::Publish,
+        }
+    }
+}
+
+/// What a step's Job is, its name aside.
+#[must_use]
+pub fn job_spec(model: &ValidModel, images: &Images, task: &Task<'_>) -> JobSpec {
+    let step = task.step();
+    let parts = (step == Step::Prepare).then(|| parts(model));
+    JobSpec {
+        completion_mode: parts.map(|_| "Indexed".to_owned()),
+        completions: Some(parts.unwrap_or(1)),
+        parallelism: Some(parts.unwrap_or(1)),
+        backoff_limit: Some(BACKOFF_LIMIT.saturating_add(parts.map_or(0, |parts| parts - 1))),
+        active_deadline_seconds: Some(deadline_seconds(step)),
+        ttl_seconds_after_finished: Some(KEPT_SECONDS),
+        // A Pod that had to leave its node did nothing wrong.
+        pod_failure_policy: Some(PodFailurePolicy {
+            rules: vec![PodFailurePolicyRule {
+                action: "Ignore".to_owned(),
+                on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
+                    type_: "DisruptionTarget".to_owned(),
+                    status: Some("True".to_owned()),
+                }]),
+                ..PodFailurePolicyRule::default()
+            }],
+        }),
+        template: template(model, images, task),
+        ..JobSpec::default()
+    }
+}
+
+/// A step's Job.
+#[must_use]
+pub fn job(model: &ValidModel, step: Step, name: &str, spec: JobSpec) -> Job {
+    let metadata = ObjectMeta { name: Some(name.to_owned()), labels: Some(labels(model, step)), ..ObjectMeta::default() };
+    Job { metadata, spec: Some(spec), status: None }
+}
+
+/// Parts that the queries are asked in.
+#[must_use]
+pub fn parts(model: &ValidModel) -> i32 {
+    let asked = i32::from(model.spec.job.parallelism.unwrap_or(1)).max(1);
+    // A part without a query is nothing to do.
+    match &model.queries {
+        Queries::ConfigMap { count, .. } => asked.min(i32::try_from(*count).unwrap_or(i32::MAX)),
+        Queries::Claim(_) | Queries::Uri(_) => asked,
+    }
+}
+
+/// What the ConfigMap is called.
+#[must_use]
+pub fn config_map_name(model: &ValidModel) -> String {
+    names::child(&model.owner.key.name, "training")
+}
+
+/// What Jobs read: the experts by URL, and the model as it is.
+#[must_use]
+pub fn config_map(model: &ValidModel) -> ConfigMap {
+    let experts: Vec<Expert> = model.experts.iter().map(|resolved| resolved.expert.clone()).collect();
+    let spec = ExpertRouterSpec {
+        experts,
+        model: None,
+        policy: Policy::default(),
+        session: None,
+        budgets: Vec::new(),
+        client_keys: None,
+        gateway: None,
+        sidecar: None,
+        observability: None,
+    };
+    let mut router = ExpertRouter::new(&model.router_name, spec);
+    let mut trained = RouterModel::new(&model.owner.key.name, model.spec.clone());
+    router.metadata.namespace = Some(model.owner.key.namespace.clone());
+    trained.metadata.namespace = Some(model.owner.key.namespace.clone());
+    let pretty = |object: serde_json::Result<String>| object.expect("our objects have string keys only");
+    // JSON is YAML.
+    let manifest = format!("{}\n---\n{}\n", pretty(serde_json::to_string_pretty(&router)), pretty(serde_json::to_string_pretty(&trained)));
+    let fingerprints: Map<_, _> = model.experts.iter().map(|it| (it.expert.name.clone(), json!(it.fingerprint))).collect();
+    ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(config_map_name(model)),
+            labels: Some(names::labels(&model.owner.key, "job")),
+            ..ObjectMeta::default()
+        },
+        data: Some(BTreeMap::from([
+            (MANIFEST.to_owned(), manifest),
+            (FINGERPRINTS.to_owned(), format!("{}\n", serde_json::Value::Object(fingerprints))),
+        ])),
+        ..ConfigMap::default()
+    }
+}
+
+/// The claim for answers and bundles on trial, where it is to be our own.
+#[must_use]
+pub fn claim(model: &ValidModel) -> Option<PersistentVolumeClaim> {
+    let workspace = model.own_claim.as_ref()?;
+    let mode = match workspace.access_mode {
+        None | Some(AccessMode::ReadWriteOnce) => "ReadWriteOnce",
+        Some(AccessMode::ReadWriteMany) => "ReadWriteMany",
+    };
+    let storage = Quantity(workspace.storage.clone().unwrap_or_else(|| "10Gi".to_owned()));
+    Some(PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(model.workspace.claim.clone()),
+            labels: Some(names::labels(&model.owner.key, "job")),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec![mode.to_owned()]),
+            storage_class_name: workspace.storage_class_name.clone(),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some(BTreeMap::from([("storage".to_owned(), storage)])),
+                ..VolumeResourceRequirements::default()
+            }),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    })
+}
+
+/// Names a Job as it is: its digest changes with anything in it, and with the Secrets it reads.
+#[must_use]
+pub fn template_digest(model: &ValidModel, spec: &JobSpec) -> String {
+    digest_of(&json!([spec, model.secret_versions]))
+}
+
+fn labels(model: &ValidModel, step: Step) -> BTreeMap<String, String> {
+    let mut labels = names::labels(&model.owner.key, "job");
+    labels.insert("expertrouter.dev/step".to_owned(), word(step).to_owned());
+    labels
+}
+
+fn template(model: &ValidModel, images: &Images, task: &Task<'_>) -> PodTemplateSpec {
+    let step = task.step();
+    let overrides = model.spec.job.pod_overrides.clone().unwrap_or_default();
+    let mut labels_of_pod = overrides.labels.clone();
+    labels_of_pod.extend(labels(model, step));
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels_of_pod),
+            annotations: some(overrides.annotations.clone()),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(pod(model, images, task, overrides)),
+    }
+}
+
+fn pod(model: &ValidModel, images: &Images, task: &Task<'_>, overrides: PodOverrides) -> PodSpec {
+    let Mounted { volumes, mounts, arguments } = Mounted::of(model, task);
+    let PodOverrides {
+        labels: _,
+        annotations: _,
+        node_selector,
+        tolerations,
+        image_pull_secrets,
+        service_account_name,
+        priority_class_name,
+        runtime_class_name,
+    } = overrides;
+    let pull = images.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).chain(image_pull_secrets);
+    PodSpec {
+        restart_policy: Some("Never".to_owned()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        service_account_name,
+        node_selector: some(node_selector),
+        tolerations: some(tolerations),
+        image_pull_secrets: some(pull.collect()),
+        priority_class_name,
+        runtime_class_name,
+        affinity: Some(beside_each_other(model)),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() }),
+            ..PodSecurityContext::default()
+        }),
+        containers: vec![Container {
+            name: "train".to_owned(),
+            image: Some(images.train.clone()),
+            image_pull_policy: images.pull_policy.clone(),
+            args: Some(arguments),
+            resources: Some(resources(model, task.step())),
+            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+            security_context: Some(SecurityContext {
+                allow_privilege_escalation: Some(false),
+                read_only_root_filesystem: Some(true),
+                capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+                ..SecurityContext::default()
+            }),
+            volume_mounts: Some(mounts),
+            ..Container::default()
+        }],
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    }
+}
+
+/// A volume that one node has at a time is where the others are.
+fn beside_each_other(model: &ValidModel) -> Affinity {
+    let labels = BTreeMap::from([(names::MODEL.to_owned(), names::label_value(&model.owner.key.name))]);
+    Affinity {
+        pod_affinity: Some(PodAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![WeightedPodAffinityTerm {
+                weight: 100,
+                pod_affinity_term: PodAffinityTerm {
+                    topology_key: "kubernetes.io/hostname".to_owned(),
+                    label_selector: Some(LabelSelector { match_labels: Some(labels), match_expressions: None }),
+                    ..PodAffinityTerm::default()
+                },
+            }]),
+            ..PodAffinity::default()
+        }),
+        ..Affinity::default()
+    }
+}
+
+/// What a step asks for where the spec does not say.
+fn resources(model: &ValidModel, step: Step) -> ResourceRequirements {
+    if let Some(resources) = &model.spec.job.resources {
+        return resources.clone();
+    }
+    let (cpu, memory) = match step {
+        Step::Fit => ("1", "2Gi"),
+        Step::Prepare | Step::Evaluate | Step::Publish => ("250m", "1Gi"),
+    };
+    let requests = [("cpu", cpu), ("memory", memory)].map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned())));
+    ResourceRequirements { requests: Some(BTreeMap::from(requests)), ..ResourceRequirements::default() }
+}
+
+/// What a container finds where, and what it is told.
+struct Mounted {
+    volumes: Vec<Volume>,
+    mounts: Vec<VolumeMount>,
+    arguments: Vec<String>,
+}
+
+impl Mounted {
+    fn of(model: &ValidModel, task: &Task<'_>) -> Self {
+        let mut mounted = Self { volumes: Vec::new(), mounts: Vec::new(), arguments: Vec::new() };
+        let workspace = format!("{WORKSPACE}/{}", model.workspace.folder);
+        mounted.tell(["job", word(task.step()), "--manifest", &format!("{CONFIG}/{MANIFEST}"), "--workspace", &workspace]);
+        mounted.config(model);
+        mounted.claim("workspace", &model.workspace.claim, WORKSPACE, false);
+        match task {
+            Task::Prepare => mounted.prepare(model),
+            Task::Fit { parts } => mounted.tell(["--parts", &parts.to_string()]),
+            Task::Evaluate { digest, in_force, parts } => {
+                mounted.tell(["--parts", &parts.to_string(), "--digest", digest]);
+                if let Some(in_force) = in_force.filter(|in_force| in_force != digest) {
+                    let output = mounted.output(model, true);
+                    mounted.tell(["--in-force", in_force, "--output", &output]);
+                }
+            }
+            Task::Publish { digest } => {
+                let output = mounted.output(model, false);
+                mounted.tell(["--digest", digest, "--output", &output]);
+            }
+        }
+        mounted.mount("temporary", TEMPORARY, false, |volume| volume.empty_dir = Some(EmptyDirVolumeSource::default()));
+        mounted
+    }
+
+    fn tell<'a>(&mut self, arguments: impl IntoIterator<Item = &'a str>) {
+        self.arguments.extend(arguments.into_iter().map(str::to_owned));
+    }
+
+    fn prepare(&mut self, model: &ValidModel) {
+        let parts = parts(model).to_string();
+        self.tell(["--parts", &parts, "--fingerprints", &format!("{CONFIG}/{FINGERPRINTS}")]);
+        // As arguments, so that the Job is another when they change.
+        let job = &model.spec.job;
+        if let Some(most) = &job.max_cost_usd {
+            self.tell(["--max-cost-usd", most.as_str()]);
+        }
+        if let Some(concurrency) = job.concurrency {
+            self.tell(["--concurrency", &concurrency.to_string()]);
+        }
+        match &model.queries {
+            Queries::ConfigMap { key, .. } => {
+                self.mount("queries", QUERIES, true, |volume| {
+                    let items = Some(vec![KeyToPath { key: key.key.clone(), path: key.key.clone(), mode: None }]);
+                    volume.config_map = Some(ConfigMapVolumeSource { name: key.name.clone(), items, ..ConfigMapVolumeSource::default() });
+                });
+                self.tell(["--queries", &format!("{QUERIES}/{}", key.key)]);
+            }
+            Queries::Claim(claim) => {
+                self.claim("queries", &claim.name, QUERIES, true);
+                self.tell(["--queries", &format!("{QUERIES}/{}", claim.path.as_deref().unwrap_or_default())]);
+            }
+            Queries::Uri(uri) => {
+                self.tell(["--queries", uri]);
+                self.store_secrets(model.spec.output.credentials_secret_ref.as_ref());
+            }
+        }
+        self.secrets(model);
+    }
+
+    /// Each expert's keys, as files by Secret and key.
+    fn secrets(&mut self, model: &ValidModel) {
+        let keys = secret_keys(model.experts.iter().map(|resolved| &resolved.expert));
+        if keys.is_empty() {
+            return;
+        }
+        let sources = keys.iter().map(|key| VolumeProjection {
+            secret: Some(SecretProjection {
+                name: key.name.clone(),
+                items: Some(vec![KeyToPath { key: key.key.clone(), path: format!("{}/{}", key.name, key.key), mode: None }]),
+                optional: None,
+            }),
+            ..VolumeProjection::default()
+        });
+        let sources = Some(sources.collect());
+        self.mount("secrets", SECRETS, true, |volume| {
+            volume.projected = Some(ProjectedVolumeSource { sources, default_mode: Some(0o440) });
+        });
+        self.tell(["--secrets", SECRETS]);
+    }
+
+    fn store_secrets(&mut self, secret: Option<&SecretRef>) {
+        let Some(secret) = secret else { return };
+        self.mount("store-secrets", STORE_SECRETS, true, |volume| {
+            let secret_name = Some(secret.name.clone());
+            volume.secret = Some(SecretVolumeSource { secret_name, default_mode: Some(0o440), ..SecretVolumeSource::default() });
+        });
+        self.tell(["--credentials", STORE_SECRETS]);
+    }
+
+    /// Where published bundles are for this Pod.
+    fn output(&mut self, model: &ValidModel, read_only: bool) -> String {
+        match &model.output {
+            Destination::Claim(place) => {
+                self.claim("output", &place.claim, OUTPUT, read_only);
+                format!("{OUTPUT}/{}", place.folder)
+            }
+            Destination::Store { uri } => {
+                self.store_secrets(model.spec.output.credentials_secret_ref.as_ref());
+                uri.clone()
+            }
+        }
+    }
+
+    fn config(&mut self, model: &ValidModel) {
+        self.mount("config", CONFIG, true, |volume| {
+            volume.config_map = Some(ConfigMapVolumeSource { name: config_map_name(model), ..ConfigMapVolumeSource::default() });
+        });
+    }
+
+    /// A claim is one volume of the Pod, however often it is mounted; read-only is the mount's.
+    fn claim(&mut self, name: &str, claim: &str, path: &str, read_only: bool) {
+        let of_claim = |volume: &&Volume| volume.persistent_volume_claim.as_ref().is_some_and(|source| source.claim_name == claim);
+        if let Some(volume) = self.volumes.iter().find(of_claim) {
+            let name = volume.name.clone();
+            self.mounts.push(mount_of(&name, path, read_only));
+            return;
+        }
+        self.mount(name, path, read_only, |volume| {
+            let source = PersistentVolumeClaimVolumeSource { claim_name: claim.to_owned(), read_only: None };
+            volume.persistent_volume_claim = Some(source);
+        });
+    }
+
+    fn mount(&mut self, name: &str, path: &str, read_only: bool, source: impl FnOnce(&mut Volume)) {
+        let mut volume = Volume { name: name.to_owned(), ..Volume::default() };
+        source(&mut volume);
+        self.volumes.push(volume);
+        self.mounts.push(mount_of(name, path, read_only));
+    }
+}
+
+fn mount_of(name: &str, path: &str, read_only: bool) -> VolumeMount {
+    VolumeMount { name: name.to_owned(), mount_path: path.to_owned(), read_only: read_only.then_some(true), ..VolumeMount::default() }
+}
+
+/// Server-side apply owns what is given: what is empty is not given.
+fn some<T: IntoIterator>(values: T) -> Option<T>
+where
+    for<'a> &'a T: IntoIterator,
+{
+    let is_filled = (&values).into_iter().next().is_some();
+    is_filled.then_some(values)
+}

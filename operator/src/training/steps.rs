@@ -1,0 +1,371 @@
+//! How far a training has come and what is due: inputs, what was recorded, what is there, to what is now. Pure; the clock is an argument.
+//!
+//! A step is done when it was recorded as done with the same inputs. Else its Job is looked for, by a name that follows from the inputs,
+//! from the Job's own template and from how many before it failed; and is made where it is not there. So a visit that was cut off at any
+//! point, and one by a controller that knows nothing but the status, come to the same end.
+
+use std::collections::BTreeMap;
+
+use api::{
+    status::{BundleStatus, RouterModelStatus, Step, StepState, StepStatus},
+    training::{Evaluated, Fitted, Prepared, Published, Summary},
+};
+use k8s_openapi::{
+    api::batch::v1::{Job, JobSpec},
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::{SignedDuration, Timestamp},
+};
+use serde_json::json;
+
+use super::{
+    inputs::{self, digest_of},
+    jobs::{self, Task},
+    observed::{JobState, Observed},
+    promote::{Decision, Rule},
+    valid::ValidModel,
+};
+use crate::{config::Images, names};
+
+/// A step that failed is tried again after this long, then twice as long, and so on up to [`LAST_RETRY_SECONDS`].
+const FIRST_RETRY_SECONDS: i64 = 30;
+const LAST_RETRY_SECONDS: i64 = 3600;
+/// Pods of a Job that runs are looked at this often: they are not watched.
+const LOOK_SECONDS: i64 = 15;
+
+/// How a step stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stand<T> {
+    /// An earlier one is not done.
+    NotYet,
+    /// Its Job is there, or about to be; what holds it up, where anything does.
+    Running {
+        /// Such as an image that cannot be pulled.
+        trouble: Option<String>,
+    },
+    /// Its Job failed.
+    Failed {
+        /// Why.
+        message: String,
+        /// Jobs in a row that did.
+        failures: i32,
+        /// When there will be another.
+        retry_at: Timestamp,
+    },
+    /// What it found.
+    Done(T),
+}
+
+impl<T> Stand<T> {
+    /// What it found.
+    #[must_use]
+    pub fn done(&self) -> Option<&T> {
+        if let Self::Done(found) = self { Some(found) } else { None }
+    }
+}
+
+/// Where a training stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standing {
+    /// Asked and scored.
+    pub prepared: Stand<Prepared>,
+    /// Answers of a preparation under way: had, and wanted as far as that is known.
+    pub progress: (u64, Option<u64>),
+    /// Fitted.
+    pub fitted: Stand<Fitted>,
+    /// Evaluated.
+    pub evaluated: Stand<Evaluated>,
+    /// What becomes of the bundle; none before it is evaluated.
+    pub decision: Option<Decision>,
+    /// Its gain over the best single expert.
+    pub gain: Option<f64>,
+    /// Published.
+    pub published: Stand<Published>,
+    /// The bundle in force.
+    pub bundle: Option<BundleStatus>,
+    /// What to remember.
+    pub steps: Vec<StepStatus>,
+    /// To be made.
+    pub job: Option<Box<Job>>,
+    /// The Job that may run; others may not.
+    pub active: Option<String>,
+    /// When to look again, whatever happens.
+    pub look_at: Option<Timestamp>,
+}
+
+/// Works out where a training stands.
+#[must_use]
+pub fn advance(model: &ValidModel, status: &RouterModelStatus, observed: &Observed, images: &Images, now: Timestamp) -> Standing {
+    let before = status.steps.iter().map(|step| (step.name, step.clone())).collect();
+    // The API server keeps whole seconds.
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    let walk = Walk { model, observed, images, now, before, job: None, active: None, look_at: None };
+    walk.go(status.bundle.clone())
+}
+
+/// How long a step waits after that many failures.
+#[must_use]
+pub fn pause(failures: i32) -> SignedDuration {
+    let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(0).min(20);
+    SignedDuration::from_secs((FIRST_RETRY_SECONDS << doublings).min(LAST_RETRY_SECONDS))
+}
+
+struct Walk<'a> {
+    model: &'a ValidModel,
+    observed: &'a Observed,
+    images: &'a Images,
+    now: Timestamp,
+    /// What was recorded, and is by and by what is to be.
+    before: BTreeMap<Step, StepStatus>,
+    job: Option<Box<Job>>,
+    active: Option<String>,
+    look_at: Option<Timestamp>,
+}
+
+impl Walk<'_> {
+    fn go(mut self, bundle: Option<BundleStatus>) -> Standing {
+        let in_force = bundle.as_ref().map(|bundle| bundle.digest.clone());
+        let tick = self.tick();
+        let prepared = self.prepare(tick);
+        let fitted = match prepared.done().filter(|prepared| !prepared.out_of_money) {
+            Some(prepared) => self.fit(prepared),
+            None => Stand::NotYet,
+        };
+        let evaluated = match (prepared.done(), fitted.done()) {
+            (Some(prepared), Some(fitted)) => self.evaluate(prepared, &fitted.digest, in_force.as_deref()),
+            _ => Stand::NotYet,
+        };
+        let rule = Rule {
+            mode: self.model.mode,
+            objective: self.model.objective,
+            required_gain: self.model.required_gain,
+            promoted: self.model.promoted.as_deref(),
+            in_force: in_force.as_deref(),
+        };
+        let decision = evaluated.done().map(|evaluated| rule.decide(evaluated));
+        let gain = evaluated.done().map(|evaluated| rule.gain(evaluated));
+        let published = match (fitted.done(), decision) {
+            (Some(fitted), Some(Decision::Publish)) => self.publish(&fitted.digest),
+            _ => Stand::NotYet,
+        };
+        let newly = published.done().map(|it| BundleStatus { uri: self.model.output.bundle_uri(&it.digest), digest: it.digest.clone() });
+        if let Some(tick) = self.model.schedule.as_ref().and_then(|schedule| schedule.next_after(self.now)) {
+            self.look_no_later_than(tick);
+        }
+        Standing {
+            progress: self.progress(&prepared),
+            prepared,
+            fitted,
+            evaluated,
+            decision,
+            gain,
+            published,
+            bundle: newly.or(bundle),
+            steps: self.before.into_values().collect(),
+            job: self.job,
+            active: self.active,
+            look_at: self.look_at,
+        }
+    }
+
+    /// The tick of the schedule that the newest preparation answers to. A preparation under way is not begun anew for the next tick.
+    fn tick(&self) -> Option<Timestamp> {
+        let prepare = self.before.get(&Step::Prepare)?;
+        let due = self.model.schedule.as_ref().filter(|_| prepare.state == StepState::Succeeded);
+        let due = due.and_then(|schedule| schedule.last_between(prepare.started_at.0, self.now));
+        due.or_else(|| prepare.tick.as_ref().map(|tick| tick.0))
+    }
+
+    fn prepare(&mut self, tick: Option<Timestamp>) -> Stand<Prepared> {
+        let inputs = inputs::prepare(self.model, tick);
+        let stand = self.step(&Task::Prepare, inputs, |summary| if let Summary::Prepare(found) = summary { Some(found) } else { None });
+        if let Some(prepare) = self.before.get_mut(&Step::Prepare) {
+            prepare.tick = tick.map(Time);
+        }
+        stand
+    }
+
+    fn fit(&mut self, prepared: &Prepared) -> Stand<Fitted> {
+        let inputs = inputs::fit(self.model, prepared);
+        self.step(
+            &Task::Fit { parts: prepared.parts },
+            inputs,
+            |summary| if let Summary::Fit(found) = summary { Some(found) } else { None },
+        )
+    }
+
+    fn evaluate(&mut self, prepared: &Prepared, digest: &str, in_force: Option<&str>) -> Stand<Evaluated> {
+        let inputs = inputs::evaluate(self.model, prepared, digest);
+        let task = Task::Evaluate { digest, in_force, parts: prepared.parts };
+        self.step(&task, inputs, |summary| if let Summary::Evaluate(found) = summary { Some(found) } else { None })
+    }
+
+    fn publish(&mut self, digest: &str) -> Stand<Published> {
+        let inputs = inputs::publish(self.model, digest);
+        let task = Task::Publish { digest };
+        self.step(&task, inputs, |summary| if let Summary::Publish(found) = summary { Some(found) } else { None })
+    }
+
+    /// One step: as recorded, or as its Job stands.
+    fn step<T>(&mut self, task: &Task<'_>, inputs: String, of: impl Fn(Summary) -> Option<T>) -> Stand<T> {
+        let step = task.step();
+        let spec = jobs::job_spec(self.model, self.images, task);
+        let template = jobs::template_digest(self.model, &spec);
+        let recorded = self.before.get(&step).filter(|recorded| recorded.inputs == inputs).cloned();
+        if let Some(recorded) = &recorded
+            && recorded.state == StepState::Succeeded
+            && let Some(summary) = recorded.message.as_deref().and_then(|message| Summary::parse(message).ok())
+            && !is_worth_another_try(&summary, recorded, &template)
+            && let Some(found) = of(summary)
+        {
+            return Stand::Done(found);
+        }
+        // A Job that runs goes on, though a new one would be made another way.
+        if let Some(running) = recorded.as_ref().filter(|recorded| recorded.state == StepState::Running) {
+            let attempt = Attempt { task, inputs: &inputs, template: &running.template, failures: running.failures, spec: &spec };
+            if self.observed.job(&attempt.name(self.model)).is_some() {
+                return self.look(&attempt, Some(running.started_at.0), of);
+            }
+        }
+        let failed = recorded.filter(|recorded| recorded.state != StepState::Succeeded && recorded.template == template);
+        let failures = failed.as_ref().map_or(0, |failed| failed.failures);
+        let attempt = Attempt { task, inputs: &inputs, template: &template, failures, spec: &spec };
+        if let Some(failed) = failed.filter(|failed| failed.state == StepState::Failed) {
+            let retry_at = failed.failed_at.as_ref().map_or(self.now, |at| at.0 + pause(failures));
+            if self.now < retry_at {
+                self.look_no_later_than(retry_at);
+                return Stand::Failed { message: failed.message.unwrap_or_default(), failures, retry_at };
+            }
+        }
+        self.look(&attempt, None, of)
+    }
+
+    /// As the attempt's Job stands; where there is none, it is to be made.
+    fn look<T>(&mut self, attempt: &Attempt<'_>, started: Option<Timestamp>, of: impl Fn(Summary) -> Option<T>) -> Stand<T> {
+        let name = attempt.name(self.model);
+        self.active = Some(name.clone());
+        let state = self.observed.job(&name).map(|job| job.state.clone());
+        let running = attempt.record(StepState::Running, started.unwrap_or(self.now));
+        match state {
+            None => {
+                let job = jobs::job(self.model, attempt.task.step(), &name, attempt.spec.clone());
+                self.job = Some(Box::new(job));
+                self.run(running, None)
+            }
+            Some(JobState::Active) => {
+                let trouble = self.observed.trouble(&name);
+                self.run(running, trouble)
+            }
+            Some(JobState::Failed { message, at }) => {
+                let message = self.observed.failure(&name).map_or(message.clone(), |log| format!("{message}: {log}"));
+                self.fail(running, message, at)
+            }
+            Some(JobState::Complete { at }) => match self.found(attempt, &name) {
+                Ok(summary) => {
+                    let line = summary.to_line();
+                    match of(summary) {
+                        Some(found) => {
+                            let step = attempt.task.step();
+                            self.before
+                                .insert(step, StepStatus { state: StepState::Succeeded, failures: 0, message: Some(line), ..running });
+                            Stand::Done(found)
+                        }
+                        None => self.fail(running, "its Job told of another step".to_owned(), at),
+                    }
+                }
+                Err(why) => self.fail(running, why, at),
+            },
+        }
+    }
+
+    /// What a Job that is done found, by its Pods.
+    fn found(&self, attempt: &Attempt<'_>, name: &str) -> Result<Summary, String> {
+        let parts = match attempt.task {
+            Task::Prepare => u32::try_from(attempt.spec.completions.unwrap_or(1)).unwrap_or(1),
+            _ => return self.observed.summary(name, None),
+        };
+        let mut whole = Prepared { done: 0, total: 0, spent_usd: 0.0, out_of_money: false, parts, digest: String::new() };
+        let mut digests = Vec::new();
+        for part in 0..parts {
+            let Summary::Prepare(found) = self.observed.summary(name, Some(part))? else {
+                return Err("its Job told of another step".to_owned());
+            };
+            whole.done += found.done;
+            whole.total += found.total;
+            whole.spent_usd += found.spent_usd;
+            whole.out_of_money |= found.out_of_money;
+            digests.push(found.digest);
+        }
+        whole.digest = if let [digest] = digests.as_slice() { digest.clone() } else { digest_of(&json!(digests)) };
+        Ok(Summary::Prepare(whole))
+    }
+
+    fn run<T>(&mut self, running: StepStatus, trouble: Option<String>) -> Stand<T> {
+        self.before.insert(running.name, running);
+        self.look_no_later_than(self.now + SignedDuration::from_secs(LOOK_SECONDS));
+        Stand::Running { trouble }
+    }
+
+    fn fail<T>(&mut self, running: StepStatus, message: String, at: Timestamp) -> Stand<T> {
+        let failures = running.failures.saturating_add(1);
+        let retry_at = at + pause(failures);
+        self.look_no_later_than(retry_at.max(self.now + SignedDuration::from_secs(1)));
+        let failed =
+            StepStatus { state: StepState::Failed, failures, failed_at: Some(Time(at)), message: Some(message.clone()), ..running };
+        self.before.insert(failed.name, failed);
+        // This Job has ended; the next one has another name.
+        self.active = None;
+        Stand::Failed { message, failures, retry_at }
+    }
+
+    fn look_no_later_than(&mut self, at: Timestamp) {
+        self.look_at = Some(self.look_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Answers had, and wanted: by the parts that are done, and by the queries where those can be counted.
+    fn progress(&self, prepared: &Stand<Prepared>) -> (u64, Option<u64>) {
+        if let Stand::Done(prepared) = prepared {
+            return (prepared.done, Some(prepared.total));
+        }
+        let parts = self.active.as_deref().map(|name| self.observed.parts(name)).unwrap_or_default();
+        let wanted = match &self.model.queries {
+            super::valid::Queries::ConfigMap { count, .. } => Some(count * self.model.experts.len() as u64),
+            _ => None,
+        };
+        (parts.iter().map(|part| part.done).sum(), wanted)
+    }
+}
+
+/// Asking that stopped for want of money goes on when anything in its Job changes, such as the limit.
+fn is_worth_another_try(summary: &Summary, recorded: &StepStatus, template: &str) -> bool {
+    matches!(summary, Summary::Prepare(prepared) if prepared.out_of_money) && recorded.template != template
+}
+
+/// One Job that does a step.
+struct Attempt<'a> {
+    task: &'a Task<'a>,
+    inputs: &'a str,
+    template: &'a str,
+    failures: i32,
+    spec: &'a JobSpec,
+}
+
+impl Attempt<'_> {
+    fn name(&self, model: &ValidModel) -> String {
+        let digest = digest_of(&json!([self.inputs, self.template, self.failures, model.owner.uid]));
+        names::child(&model.owner.key.name, &format!("{}-{}", jobs::word(self.task.step()), digest.get(..10).unwrap_or(&digest)))
+    }
+
+    fn record(&self, state: StepState, started_at: Timestamp) -> StepStatus {
+        StepStatus {
+            name: self.task.step(),
+            state,
+            inputs: self.inputs.to_owned(),
+            template: self.template.to_owned(),
+            started_at: Time(started_at),
+            tick: None,
+            failures: self.failures,
+            failed_at: None,
+            message: None,
+        }
+    }
+}
