@@ -1,4 +1,4 @@
-//! What operators see: `/metrics`, `/healthz`, `/readyz`, `/snapshot`. Plain HTTP on a port of its own, which is not for clients.
+//! What operators see: `/metrics`, `/dashboard`, `/healthz`, `/readyz`, `/snapshot`. Plain HTTP on a port of its own, which is not for clients.
 //!
 //! `/snapshot` shows what is in force, how the experts are, and the last change that could not be used. It shows no secret: names of
 //! files but never their contents, and of `bodyOverrides` and `prependMessages`, into which people write what they like, only how much
@@ -18,9 +18,15 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::{
+    keys::ClientKeys,
     shared::Shared,
     state::{Model, State, lock},
 };
+
+/// The page for those without Grafana: it reads `/metrics` and `/snapshot` and nothing else.
+const DASHBOARD: &str = include_str!("admin/dashboard.html");
+/// Nothing from outside, whatever names people give to experts.
+const DASHBOARD_MAY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'";
 
 /// Serves until dropped.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
@@ -53,12 +59,19 @@ fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>>
         "/readyz" if shared.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".into()),
         "/readyz" => text(StatusCode::OK, "ready\n".into()),
         "/metrics" => text(StatusCode::OK, metrics(shared)),
+        "/dashboard" => {
+            let mut response = text(StatusCode::OK, DASHBOARD.into());
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+            headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(DASHBOARD_MAY));
+            response
+        }
         "/snapshot" => {
             let mut response = text(StatusCode::OK, format!("{:#}\n", snapshot(shared)));
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             response
         }
-        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz, /readyz and /snapshot\n".into()),
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /dashboard, /healthz, /readyz and /snapshot\n".into()),
     }
 }
 
@@ -76,7 +89,8 @@ fn metrics(shared: &Shared) -> String {
         expert.metrics.ejected.set(i64::from(lock(&expert.live.ejection).is_ejected(now)));
     }
     let budgets = &state.table.snapshot().budgets;
-    for (budget, balance) in budgets.iter().zip(shared.spend.balances(budgets)) {
+    let clients = state.keys.as_ref().map(ClientKeys::names).unwrap_or_default();
+    for (budget, balance) in budgets.iter().zip(shared.spend.balances(budgets, &clients)) {
         let name = [budget.name.as_str()];
         metrics.budget_spent.with_label_values(&name).set(balance.spent_usd);
         metrics.budget_amount.with_label_values(&name).set(budget.amount_usd);

@@ -54,6 +54,12 @@ impl ClientKeys {
         if keys.is_empty() { Err("expected at least one key".into()) } else { Ok(Self { keys }) }
     }
 
+    /// The names of all keys.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        self.keys.iter().map(|(_, name)| &**name).collect()
+    }
+
     /// Who calls. Every key is compared, whichever matches, so that time tells nothing.
     #[must_use]
     pub fn client(&self, headers: &HeaderMap) -> Option<Client> {

@@ -38,6 +38,8 @@ pub struct Meter {
     started: Instant,
     /// In every response and log line.
     pub request_id: HeaderValue,
+    /// The trace the client says it belongs to.
+    pub trace: Option<Box<str>>,
     /// The client key's name.
     pub client: Option<Arc<str>>,
     /// The client asked for a stream.
@@ -84,6 +86,7 @@ impl Meter {
             endpoint,
             started: Instant::now(),
             request_id,
+            trace: None,
             client: None,
             stream: false,
             attempts: Attempts::default(),
@@ -266,6 +269,7 @@ impl Meter {
         tracing::info!(
             target: "expert_router::request",
             request_id = self.request_id.to_str().unwrap_or_default(),
+            trace_id = self.trace.as_deref(),
             endpoint = self.endpoint.as_str(),
             outcome = self.outcome.as_str(),
             status = self.status,

@@ -161,7 +161,9 @@ pub fn reply(mut meter: Box<Meter>, json: bytes::Bytes) -> Response<Outgoing> {
 /// A meter for a request that has just come.
 #[must_use]
 pub fn begin(shared: &Arc<Shared>, endpoint: EndpointLabel, headers: &HeaderMap) -> Box<Meter> {
-    Meter::new(shared.clone(), shared.state.load_full(), endpoint, controls::request_id(headers))
+    let mut meter = Meter::new(shared.clone(), shared.state.load_full(), endpoint, controls::request_id(headers));
+    meter.trace = controls::trace_id(headers);
+    meter
 }
 
 /// 404 and 405, in OpenAI's shape.

@@ -106,12 +106,13 @@ impl Spend {
         budgets.iter().map(whole).collect()
     }
 
-    /// How each budget stands, for people.
+    /// How each budget stands, for people. `clients` are the names of all client keys.
     #[must_use]
-    pub fn balances(&self, budgets: &[Budget]) -> Vec<Balance> {
+    pub fn balances(&self, budgets: &[Budget], clients: &[&str]) -> Vec<Balance> {
         let (ledger, now) = (lock(&self.ledger), unix_seconds());
         let balance = |budget: &Budget| {
-            let most = ledger.most_spent_usd(budget, now);
+            let spent = |client| ledger.spent_usd(budget, client, now);
+            let most = clients.iter().map(|client| spent(Some(*client))).fold(spent(None), f64::max);
             Balance {
                 spent_usd: ledger.spent_usd(&Budget { per_client_key: false, ..budget.clone() }, None, now),
                 used: if budget.amount_usd > 0.0 { most / budget.amount_usd } else { 1.0 },
@@ -173,6 +174,20 @@ mod tests {
         assert_eq!(second.verdict(&budgets, None), Verdict::NotExceeded);
         second.spend(&budgets, None, 0.75);
         assert_eq!(second.verdict(&budgets, None), Verdict::PreferCheaper);
+    }
+
+    #[test]
+    fn a_budget_per_client_is_as_used_as_by_the_client_that_spent_most() {
+        let all = budget(4.0);
+        let each = vec![Budget { per_client_key: true, name: "each".into(), ..all[0].clone() }];
+        let budgets = [all, each].concat();
+        let spend = Spend::default();
+        spend.adopt(&budgets);
+        spend.spend(&budgets, Some("red"), 1.0);
+        spend.spend(&budgets, Some("blue"), 2.0);
+        let balances = spend.balances(&budgets, &["red", "blue"]);
+        assert_eq!(balances.iter().map(|balance| (balance.spent_usd, balance.used)).collect::<Vec<_>>(), [(3.0, 0.75), (3.0, 0.5)]);
+        assert!(balances.iter().all(|balance| (1..=86_400).contains(&balance.remaining_seconds)));
     }
 
     #[test]

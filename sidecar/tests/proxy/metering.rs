@@ -143,3 +143,21 @@ async fn a_request_that_never_reached_an_expert_is_metered_too() {
     router.counts(&total("other", "method_not_allowed", "4xx"), 1.0).await;
     router.counts(&total("chat_completions", "upstream_reset", "5xx"), 1.0).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_asks_for_nothing_from_outside() {
+    let expert = Expert::always(chat("ok", None)).await;
+    let router = Router::start(snapshot(&[expert_json("one", &expert.url(), json!({}))], json!({}))).await;
+    let page = router.admin.get("/dashboard").await;
+    assert_eq!((page.status, page.header("content-type").as_str()), (200, "text/html; charset=utf-8"));
+    assert!(page.header("content-security-policy").contains("default-src 'none'"));
+    let text = page.text();
+    assert!(!text.contains("http://") && !text.contains("https://") && !text.contains("src="), "{text}");
+    // The names it adds up are counted.
+    for word in text.split(['"', '+', ' ']).filter(|word| word.starts_with("gen_ai_") && !word.contains('=')) {
+        assert!(
+            sidecar::metrics::METRICS.iter().any(|metric| metric.name == word || metric.labels.contains(&word.trim_end_matches(':'))),
+            "{word}"
+        );
+    }
+}
