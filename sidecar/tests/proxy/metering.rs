@@ -149,7 +149,7 @@ async fn the_dashboard_asks_for_nothing_from_outside() {
     let expert = Expert::always(chat("ok", None)).await;
     let router = Router::start(snapshot(&[expert_json("one", &expert.url(), json!({}))], json!({}))).await;
     let page = router.admin.get("/dashboard").await;
-    assert_eq!((page.status, page.header("content-type").as_str()), (200, "text/html; charset=utf-8"));
+    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
     assert!(page.header("content-security-policy").contains("default-src 'none'"));
     let text = page.text();
     assert!(!text.contains("http://") && !text.contains("https://") && !text.contains("src="), "{text}");
