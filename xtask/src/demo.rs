@@ -227,7 +227,7 @@ impl Site {
 
     fn tell_paths(&self, screen: &Screen) {
         for (what, path) in [
-            ("report", self.folder.join("report").join("index.html")),
+            ("report", self.folder.join("report").join("report.html")),
             ("bundle", self.folder.join("bundle")),
             ("outcomes", self.folder.join("outcomes.jsonl.gz")),
             ("manifest", self.folder.join("router.yaml")),

@@ -1,4 +1,4 @@
-//! The demo's child processes: none outlives the demo, however it ends.
+//! The demo's child processes: no server outlives the demo, however it ends.
 //!
 //! Servers are started with their standard input held open and end when it closes; so they also end where the demo is killed and cannot
 //! end them. Signals only raise a flag, which every wait looks at: so values are dropped, and with them what they stand for.
