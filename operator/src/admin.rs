@@ -20,8 +20,8 @@ use crate::metrics::Metrics;
 /// What others may know of this process.
 #[derive(Debug, Default)]
 pub struct Health {
-    /// It can do its part: leads or waits for the Lease, and has a certificate where it serves a webhook.
-    pub ready: AtomicBool,
+    /// It can do its part: there is a certificate to serve, where it serves a webhook. Leading is not asked: who waits for the Lease is fine.
+    pub ready: Arc<AtomicBool>,
     /// It was told to stop.
     pub stopping: AtomicBool,
 }

@@ -54,9 +54,10 @@ impl Child {
         Self { kind, name: object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned(), resource, object }
     }
 
-    /// A child of a kind that only some clusters have.
+    /// A child written as a manifest would have it.
     #[must_use]
-    pub fn dynamic(kind: Kind, resource: ApiResource, name: String, object: Value) -> Self {
+    pub fn planned(kind: Kind, name: String, object: Value) -> Self {
+        let resource = crate::watch::resource(kind).expect("every kind has a resource");
         Self { kind, resource, name, object }
     }
 
@@ -95,7 +96,7 @@ pub struct Applied {
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// The API server says no.
-    #[error("cannot write {kind} {name}: {source}")]
+    #[error("cannot write {kind} {name}: {}", in_words(source))]
     Write {
         /// Of what.
         kind: String,
@@ -105,7 +106,7 @@ pub enum ApplyError {
         source: Box<kube::Error>,
     },
     /// The API server says no.
-    #[error("cannot delete {kind} {name}: {source}")]
+    #[error("cannot delete {kind} {name}: {}", in_words(source))]
     Delete {
         /// Of what.
         kind: String,
@@ -124,6 +125,15 @@ pub enum ApplyError {
         /// Who has it.
         holder: String,
     },
+}
+
+/// What the API server said, without what it also says to machines.
+#[must_use]
+pub fn in_words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// Writes children, and remembers what came of it.
@@ -194,16 +204,24 @@ impl Applier {
             Some(_) => {}
             // Server-side apply would take over whatever is there.
             None => {
-                if let Some(found) = api.get_metadata_opt(&child.name).await.map_err(failed)? {
-                    let found = Seen::of(&found.metadata, Detail::None);
-                    if !is_of(owner, &found) {
-                        return Err(taken(child, &found));
-                    }
+                let found = self.foreign(owner, child, &api).await.map_err(failed)?;
+                if let Some(found) = found.filter(|found| !is_of(owner, found)) {
+                    return Err(taken(child, &found));
                 }
             }
         }
-        let written: PartialObjectMeta<DynamicObject> =
-            api.patch_metadata(&child.name, &PatchParams::apply(names::MANAGER).force(), &Patch::Apply(&object)).await.map_err(failed)?;
+        let written = match self.server_side_apply(&api, child, &object).await {
+            // Lists that are maps: an entry whose key somebody changed is theirs now, and ours beside it may be one too many. What we
+            // want takes the place of the whole list, once; then ours is applied again.
+            Err(kube::Error::Api(status)) if status.code == 422 && seen.is_some() => {
+                let parameters = PatchParams { field_manager: Some(names::MANAGER.to_owned()), ..PatchParams::default() };
+                api.patch_metadata(&child.name, &parameters, &Patch::Merge(&object)).await.map_err(failed)?;
+                self.metrics.applied(&child.resource.kind, "merge");
+                self.server_side_apply(&api, child, &object).await
+            }
+            result => result,
+        };
+        let written = written.map_err(failed)?;
         self.metrics.applied(&child.resource.kind, "apply");
         let after = Seen::of(&written.metadata, Detail::None);
         let known_before = seen.map(|seen| seen.resource_version.clone());
@@ -212,6 +230,27 @@ impl Applier {
         let memory = Memory { digest, uid: after.uid, fields: after.fields, known_before, at: Instant::now() };
         self.lock().insert(key, memory);
         Ok(true)
+    }
+
+    /// What is there under a child's name though it is not known as one of ours. Kinds that are watched whole need not be asked for.
+    async fn foreign(&self, owner: &Owner, child: &Child, api: &Api<DynamicObject>) -> kube::Result<Option<Seen>> {
+        match child.kind {
+            Kind::Service => Ok(None),
+            Kind::ConfigMap => {
+                let seen = self.cache.get(Kind::AnyConfigMap, &owner.key.namespace, &child.name);
+                Ok(seen.map(|seen| (*seen).clone()))
+            }
+            _ => Ok(api.get_metadata_opt(&child.name).await?.map(|found| Seen::of(&found.metadata, Detail::None))),
+        }
+    }
+
+    async fn server_side_apply(
+        &self,
+        api: &Api<DynamicObject>,
+        child: &Child,
+        object: &Value,
+    ) -> kube::Result<PartialObjectMeta<DynamicObject>> {
+        api.patch_metadata(&child.name, &PatchParams::apply(names::MANAGER).force(), &Patch::Apply(object)).await
     }
 
     async fn delete(&self, owner: &Owner, kind: Kind, name: &str, seen: &Seen) -> Result<(), ApplyError> {

@@ -39,7 +39,7 @@ pub struct Flags {
     /// Where the API server calls to have sidecars injected. Without it there is no injection.
     #[arg(long, value_name = "ADDRESS", requires = "webhook_service", env = "EXPERT_ROUTER_OPERATOR_WEBHOOK_LISTEN")]
     pub webhook_listen: Option<SocketAddr>,
-    /// The Service that leads to it: what the certificate is made out to. A name with dots is taken as the whole host name.
+    /// The Service that leads to it: what the certificate is made out to. A name with dots is taken as the whole host name or address; several are separated by commas.
     #[arg(long, value_name = "NAME", env = "EXPERT_ROUTER_OPERATOR_WEBHOOK_SERVICE")]
     pub webhook_service: Option<String>,
     /// The MutatingWebhookConfiguration that is told the certificate's authority. Without it nothing is told.
@@ -185,6 +185,10 @@ impl From<Flags> for Config {
 }
 
 fn hosts(service: &str, namespace: &str) -> Vec<String> {
+    service.split(',').filter(|name| !name.is_empty()).flat_map(|name| hosts_of(name, namespace)).collect()
+}
+
+fn hosts_of(service: &str, namespace: &str) -> Vec<String> {
     if service.contains('.') {
         return vec![service.to_owned()];
     }

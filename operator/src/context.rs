@@ -14,7 +14,7 @@ use kube::{
 };
 
 use crate::{
-    apply::{Applier, ApplyError},
+    apply::{Applier, ApplyError, in_words},
     cache::{Cache, Kind},
     config::Config,
     dependencies::Dependencies,
@@ -62,7 +62,7 @@ pub struct Context {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server could not be asked.
-    #[error("cannot read {what}: {source}")]
+    #[error("cannot read {what}: {}", in_words(source))]
     Read {
         /// What was asked for.
         what: String,
@@ -73,7 +73,7 @@ pub enum Error {
     #[error(transparent)]
     Apply(#[from] ApplyError),
     /// A status could not be written.
-    #[error("cannot write the status of {what}: {source}")]
+    #[error("cannot write the status of {what}: {}", in_words(source))]
     Status {
         /// Of what.
         what: String,

@@ -60,7 +60,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
         () = stop.cancelled() => return,
     }
     tasks.spawn(rediscover(context.clone()));
-    tasks.spawn(router::spend::watch(context.clone()));
+    tasks.spawn(router::observe::watch(context.clone()));
     let routers = context.config.scopes.iter().map(|scope| {
         let control = Control { kind: OwnerKind::Router, scope: scope.clone(), context: context.clone(), stop: stop.clone() };
         control.run(&context.routers, ExpertRouter::stripped, router::reconcile).boxed()

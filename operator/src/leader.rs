@@ -15,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config;
 
+/// How often those who wait look at the Lease.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// One replica's view of the Lease.
 #[derive(Debug)]
 pub struct Election {
@@ -53,7 +56,8 @@ impl Election {
                 Err(error) => tracing::warn!(%error, "the Lease cannot be read or written"),
             }
             tokio::select! {
-                () = tokio::time::sleep(self.duration / 5) => {}
+                // The later its silence is noticed, the later a leader that is gone is followed.
+                () = tokio::time::sleep(LOOK.min(self.duration / 5)) => {}
                 () = stop.cancelled() => return false,
             }
         }

@@ -14,6 +14,7 @@ use operator::{
     controllers,
     leader::Election,
     metrics::Metrics,
+    webhook,
 };
 use tokio::{
     net::TcpListener,
@@ -59,14 +60,31 @@ async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(admin::serve(listener, metrics.clone(), health.clone()));
     let client = Client::try_default().await?;
     let context = Arc::new(Context::new(client.clone(), config.clone(), metrics.clone()));
-    health.ready.store(true, Ordering::Relaxed);
+    let ready = health.ready.clone();
+    let (webhook_client, webhook_config, webhook_metrics) = (client.clone(), config.clone(), metrics.clone());
+    let failing = stop.clone();
+    let webhook = tokio::spawn(async move {
+        let served = webhook::serve(webhook_client, &webhook_config, webhook_metrics, ready).await;
+        // Without its webhook a replica is of no use: it ends, and whoever runs it sees why.
+        failing.cancel();
+        served
+    });
+    lead(&config, context, &metrics, &stop).await?;
+    if webhook.is_finished() {
+        webhook.await??;
+    }
+    Ok(())
+}
+
+/// Reconciles while this replica leads.
+async fn lead(config: &Config, context: Arc<Context>, metrics: &Metrics, stop: &CancellationToken) -> anyhow::Result<()> {
     let Some(lease) = &config.lease else {
         metrics.leading.set(1);
-        controllers::run(context, stop).await;
+        controllers::run(context, stop.clone()).await;
         return Ok(());
     };
-    let mut election = Election::new(client, &config.namespace, lease, &config.identity);
-    if !election.win(&stop).await {
+    let mut election = Election::new(context.client.clone(), &config.namespace, lease, &config.identity);
+    if !election.win(stop).await {
         return Ok(());
     }
     tracing::info!(identity = config.identity, "leading");

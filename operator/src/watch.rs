@@ -38,7 +38,7 @@ use crate::{
     owner::{OwnerKey, OwnerKind},
 };
 
-pub use facts::{ADMIN_PORT, GATEWAY_API_VERSION, PROXY};
+pub use facts::{ADMIN_PORT, GATEWAY_API_VERSION, PROXY, deployment_facts};
 
 /// Kinds that every cluster has.
 pub const ALWAYS: [Kind; 13] = [

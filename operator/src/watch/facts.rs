@@ -76,21 +76,26 @@ pub(super) fn of_job(object: &Job) -> (ObjectKey, Seen) {
     (key(&object.metadata), Seen::of(&object.metadata, Detail::Job(Box::new(object.status.clone().unwrap_or_default()))))
 }
 
-pub(super) fn of_deployment(object: &Deployment) -> (ObjectKey, Seen) {
+/// How a Deployment is.
+#[must_use]
+pub fn deployment_facts(object: &Deployment) -> DeploymentFacts {
     let status = object.status.clone().unwrap_or_default();
     let trouble = status.conditions.iter().flatten().find(|condition| match condition.type_.as_str() {
         "ReplicaFailure" => condition.status == "True",
         "Progressing" => condition.status == "False",
         _ => false,
     });
-    let facts = DeploymentFacts {
+    DeploymentFacts {
         replicas: object.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
         available: status.available_replicas.unwrap_or(0),
         updated: status.updated_replicas.unwrap_or(0),
         current: status.observed_generation >= object.metadata.generation,
         trouble: trouble.and_then(|condition| condition.message.clone()),
-    };
-    (key(&object.metadata), Seen::of(&object.metadata, Detail::Deployment(facts)))
+    }
+}
+
+pub(super) fn of_deployment(object: &Deployment) -> (ObjectKey, Seen) {
+    (key(&object.metadata), Seen::of(&object.metadata, Detail::Deployment(deployment_facts(object))))
 }
 
 pub(super) fn of_service(object: &Service) -> (ObjectKey, Seen) {

@@ -1,0 +1,283 @@
+//! Spec and what its names resolve to, to a router that can be planned. Pure.
+//!
+//! In: an ExpertRouter, and [`References`]: what the cluster has of the things it names, unjudged. Out: a [`ValidRouter`], in which
+//! nothing has to be looked up any more, and per expert whether it can answer. A single thing that is missing costs no more than itself: an
+//! expert whose Secret is not there is left out of a first snapshot, and stays in one it was in already.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::{
+    ExpertRouter, ManifestError,
+    references::SecretKeyRef,
+    router::{Deployment, Expert, Gateway},
+    status::{BundleStatus, ExpertStatus},
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use routing::{Snapshot, snapshot as data};
+
+use super::{
+    bundle::{self, Source},
+    plan::{data_plane, names},
+};
+use crate::{cache::DeploymentFacts, owner::Owner};
+
+/// What the cluster has of the things a router names.
+#[derive(Debug, Clone, Default)]
+pub struct References {
+    /// Keys of the Secrets it names, by Secret; absent where there is none of that name.
+    pub secrets: BTreeMap<String, BTreeSet<String>>,
+    /// Services it names; absent where there is none of that name.
+    pub services: BTreeMap<String, Service>,
+    /// Volume claims it names that are there.
+    pub claims: BTreeSet<String>,
+    /// Deployments of its experts, by expert; and that of its gateway under the empty name.
+    pub deployments: BTreeMap<String, DeploymentFacts>,
+    /// The model it names, and how it stands.
+    pub model: Option<ModelFacts>,
+    /// The snapshot in force.
+    pub last: Option<Snapshot>,
+    /// The bundle in force, as the status has it.
+    pub last_bundle: Option<BundleStatus>,
+    /// Spent of each budget, and the start of the period.
+    pub spent: BTreeMap<String, (f64, u64)>,
+    /// The cluster has the Gateway API.
+    pub has_http_routes: bool,
+    /// The cluster has Prometheus' operator.
+    pub has_pod_monitors: bool,
+}
+
+/// A Service that an expert names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Service {
+    /// Its ports.
+    pub ports: Vec<i32>,
+    /// Endpoints that are ready; `None` where nobody counts them.
+    pub ready: Option<usize>,
+}
+
+/// A RouterModel that a router names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModelFacts {
+    /// The bundle in force: address and digest.
+    pub bundle: Option<(String, String)>,
+    /// The claim its bundles lie on, also before there is one.
+    pub claim: Option<String>,
+    /// The Secret of the store its bundles lie in.
+    pub credentials: Option<String>,
+    /// The experts its bundle knows, where that can be told.
+    pub known_experts: Option<BTreeSet<String>>,
+    /// Why it is not Ready, as it says itself.
+    pub not_ready: Option<String>,
+}
+
+/// A router, ready to be planned.
+#[derive(Debug, Clone)]
+pub struct ValidRouter {
+    /// The object itself.
+    pub owner: Owner,
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    /// Its spec.
+    pub spec: api::ExpertRouterSpec,
+    /// What the data plane is to be told; absent while no expert can be told of.
+    pub snapshot: Option<Snapshot>,
+    /// Where the bundle comes from, for Pods.
+    pub bundle: Option<Source>,
+    /// Each expert by itself.
+    pub experts: Vec<ExpertStatus>,
+    /// Experts that the bundle does not know: with them it could not be used, so the data plane is not told of them yet.
+    pub unknown_experts: Vec<String>,
+    /// The model: reason and message where it is not in the snapshot as the spec would have it.
+    pub model_problem: Option<(&'static str, String)>,
+    /// Why nobody can call: the Secret of the client keys is not there.
+    pub keys_problem: Option<String>,
+    /// The cluster has the Gateway API.
+    pub has_http_routes: bool,
+    /// The cluster has Prometheus' operator.
+    pub has_pod_monitors: bool,
+}
+
+impl ValidRouter {
+    /// The namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.owner.key.namespace
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.owner.key.name
+    }
+
+    /// Its gateway.
+    #[must_use]
+    pub fn gateway(&self) -> Option<&Gateway> {
+        self.spec.gateway.as_ref()
+    }
+
+    /// The experts that are run.
+    pub fn deployed(&self) -> impl Iterator<Item = (&Expert, &Deployment)> {
+        self.spec.experts.iter().filter_map(|expert| Some((expert, expert.deployment.as_ref()?)))
+    }
+}
+
+/// Judges a router.
+///
+/// # Errors
+/// What makes no sense in the spec, by field. What is merely missing is no error.
+pub fn validate(router: &ExpertRouter, references: &References) -> Result<ValidRouter, ManifestError> {
+    let owner = Owner::of_router(&router.metadata);
+    let experts = router.spec.experts.iter().map(|expert| judge_expert(expert, references)).collect::<Vec<_>>();
+    let (wanted, model_problem) = bundle::resolve(router.spec.model.as_ref(), references);
+    let known = references.last.as_ref();
+    let model = match (&wanted, &model_problem) {
+        (Some(source), _) => source.model(),
+        // What was in force stays so, until there is something better or the spec has no model any more.
+        (None, Some(_)) => known.and_then(|last| last.model.clone()),
+        (None, None) => None,
+    };
+    let in_force = || Source::of_model(model.as_ref()?, references.last_bundle.as_ref());
+    let bundle = wanted.or_else(in_force).or_else(|| bundle::expected(router.spec.model.as_ref(), references));
+    let unknown_experts = unknown_to_bundle(router, references, model.is_some() && model_problem.is_none());
+    let was_told = |name: &str| known.is_some_and(|last| last.experts.iter().any(|expert| expert.name == name));
+    let resolved = |expert: &Expert, status: &ExpertStatus| {
+        let has_secrets = status.reason.as_deref() != Some(SECRET_MISSING) || was_told(&expert.name);
+        has_secrets && !unknown_experts.contains(&expert.name)
+    };
+    let told: Vec<Expert> = router
+        .spec
+        .experts
+        .iter()
+        .zip(&experts)
+        .filter(|(expert, status)| resolved(expert, status))
+        .map(|(expert, _)| expert.clone())
+        .collect();
+    // Everything is checked, also what is not told yet: a spec is sound or not whatever else is there.
+    let whole = api::snapshot(router, &api_references(router, references, model.clone()))?;
+    let snapshot = if told.len() == router.spec.experts.len() {
+        Some(whole)
+    } else if told.is_empty() {
+        None
+    } else {
+        let reduced = without_untold(router, told);
+        Some(api::snapshot(&reduced, &api_references(&reduced, references, model))?)
+    };
+    Ok(ValidRouter {
+        metadata: router.metadata.clone(),
+        spec: router.spec.clone(),
+        snapshot,
+        bundle,
+        experts,
+        unknown_experts,
+        model_problem,
+        keys_problem: router.spec.client_keys.as_ref().and_then(|keys| missing_key(&keys.secret_ref, references)),
+        has_http_routes: references.has_http_routes,
+        has_pod_monitors: references.has_pod_monitors,
+        owner,
+    })
+}
+
+/// Experts that the bundle does not know. All or none of them unknown is no reason to leave any out: the first says that the names are
+/// another world's, which the data plane is to say.
+fn unknown_to_bundle(router: &ExpertRouter, references: &References, in_force: bool) -> Vec<String> {
+    let known = references.model.as_ref().filter(|_| in_force).and_then(|model| model.known_experts.as_ref());
+    let Some(known) = known else { return Vec::new() };
+    let unknown: Vec<String> = router.spec.experts.iter().map(|expert| expert.name.clone()).filter(|name| !known.contains(name)).collect();
+    if unknown.len() == router.spec.experts.len() { Vec::new() } else { unknown }
+}
+
+/// An expert's Secret, or a key of it, is not there.
+pub const SECRET_MISSING: &str = "SecretMissing";
+/// An expert's Service, or a port of it, is not there.
+pub const SERVICE_MISSING: &str = "ServiceMissing";
+/// An expert's Service leads nowhere.
+pub const NO_ENDPOINTS: &str = "NoEndpoints";
+/// None of an expert's pods can take requests.
+pub const DEPLOYMENT_NOT_READY: &str = "DeploymentNotReady";
+
+fn judge_expert(expert: &Expert, references: &References) -> ExpertStatus {
+    let keys = secret_keys(expert);
+    let checks = [
+        keys.iter().find_map(|key| missing_key(key, references)).map(|message| (SECRET_MISSING, message)),
+        expert.service.as_ref().and_then(|service| judge_service(&service.name, service.port, references)),
+        expert.deployment.as_ref().and_then(|_| judge_deployment(references.deployments.get(&expert.name))),
+    ];
+    let (reason, message) =
+        checks.into_iter().flatten().next().map_or((None, None), |(reason, message)| (Some(reason.to_owned()), Some(message)));
+    ExpertStatus { name: expert.name.clone(), ready: reason.is_none(), reason, message }
+}
+
+/// The keys of Secrets that an expert needs.
+#[must_use]
+pub fn secret_keys(expert: &Expert) -> Vec<&SecretKeyRef> {
+    let credentials = expert.credentials.iter().map(|credentials| &credentials.secret_ref);
+    credentials.chain(expert.tls.iter().map(|tls| &tls.ca_secret_ref)).collect()
+}
+
+/// What is wrong with a key of a Secret.
+#[must_use]
+pub fn missing_key(key: &SecretKeyRef, references: &References) -> Option<String> {
+    match references.secrets.get(&key.name) {
+        None => Some(format!("there is no Secret {}", key.name)),
+        Some(keys) if !keys.contains(&key.key) => Some(format!("Secret {} has no key {}, or nothing in it", key.name, key.key)),
+        Some(_) => None,
+    }
+}
+
+fn judge_service(name: &str, port: u16, references: &References) -> Option<(&'static str, String)> {
+    let Some(service) = references.services.get(name) else {
+        return Some((SERVICE_MISSING, format!("there is no Service {name}")));
+    };
+    if !service.ports.is_empty() && !service.ports.contains(&i32::from(port)) {
+        let ports: Vec<String> = service.ports.iter().map(ToString::to_string).collect();
+        return Some((SERVICE_MISSING, format!("Service {name} has no port {port}, only {}", ports.join(", "))));
+    }
+    (service.ready == Some(0)).then(|| (NO_ENDPOINTS, format!("Service {name} has no ready endpoint")))
+}
+
+fn judge_deployment(facts: Option<&DeploymentFacts>) -> Option<(&'static str, String)> {
+    let Some(facts) = facts else { return Some((DEPLOYMENT_NOT_READY, "its Deployment is being made".to_owned())) };
+    if facts.available > 0 {
+        return None;
+    }
+    let message = match (&facts.trouble, facts.replicas) {
+        (Some(trouble), _) => trouble.clone(),
+        (None, 0) => "it is scaled to no pods".to_owned(),
+        (None, replicas) => format!("0 of {replicas} pods can take requests"),
+    };
+    Some((DEPLOYMENT_NOT_READY, message))
+}
+
+fn without_untold(router: &ExpertRouter, told: Vec<Expert>) -> ExpertRouter {
+    let mut router = router.clone();
+    let is_told = |name: &String| told.iter().any(|expert| expert.name == *name);
+    router.spec.policy.fallback_expert = router.spec.policy.fallback_expert.filter(is_told);
+    router.spec.policy.baseline_expert = router.spec.policy.baseline_expert.filter(is_told);
+    router.spec.experts = told;
+    router
+}
+
+fn api_references(router: &ExpertRouter, references: &References, model: Option<data::Model>) -> api::References {
+    let namespace = router.metadata.namespace.clone().unwrap_or_default();
+    let name = router.metadata.name.clone().unwrap_or_default();
+    let deployed = router.spec.experts.iter().filter_map(|expert| {
+        let deployment = expert.deployment.as_ref()?;
+        Some((expert.name.clone(), names::expert_url(&namespace, &name, &expert.name, deployment)))
+    });
+    let keys = all_secret_keys(&router.spec);
+    api::References {
+        expert_urls: deployed.collect(),
+        secret_files: keys.into_iter().map(|key| (key.clone(), data_plane::secret_file(&key))).collect(),
+        namespace,
+        model,
+        spent: references.spent.clone(),
+    }
+}
+
+/// The keys of Secrets that the data plane needs as files, each once.
+#[must_use]
+pub fn all_secret_keys(spec: &api::ExpertRouterSpec) -> BTreeSet<SecretKeyRef> {
+    let clients = spec.client_keys.iter().map(|keys| &keys.secret_ref);
+    spec.experts.iter().flat_map(secret_keys).chain(clients).cloned().collect()
+}
