@@ -1,6 +1,6 @@
 //! Calling servers, and reading what they count.
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -19,7 +19,7 @@ pub fn client() -> Result<reqwest::Client> {
 ///
 /// # Errors
 /// `patience` ended first.
-pub async fn eventually<F: Future<Output = Result<bool>>>(what: &str, patience: Duration, mut ask: impl FnMut() -> F) -> Result<()> {
+pub async fn eventually(what: &str, patience: Duration, mut ask: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     let deadline = std::time::Instant::now() + patience;
     loop {
         if ask().await? {

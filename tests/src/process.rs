@@ -2,9 +2,9 @@
 
 use std::{
     collections::VecDeque,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write as _},
     path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
@@ -17,11 +17,26 @@ use crate::workspace;
 /// Lines of a child's log that are kept for a failed test.
 const LOG_LINES: usize = 60;
 
+/// Runs its arguments and passes on the signals named on its standard input. When that closes, which the operating system sees to
+/// however the writer ends, the program is killed. Interrupts from a terminal are left to the writer.
+const GUARD: &str = r#"
+trap '' INT HUP
+exec 3<&0
+"$@" </dev/null 3<&- & child=$!
+{ while read -r signal; do kill -"$signal" $child; done; kill -KILL $child; } <&3 >/dev/null 2>&1 & reader=$!
+exec 3<&-
+wait $child; status=$?
+kill $reader 2>/dev/null
+exit $status
+"#;
+
 /// A running child.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
+    /// Present: the child is a guard, and this is its standard input.
+    guard: Option<ChildStdin>,
     lines: mpsc::Receiver<String>,
     log: Arc<Mutex<VecDeque<String>>>,
 }
@@ -33,14 +48,45 @@ impl Process {
     /// It cannot be started.
     pub fn start(name: &str, command: &mut Command) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("starting {name}: {command:?}"))?;
+        let child = command.spawn().with_context(|| format!("starting {name}: {command:?}"))?;
+        Ok(Self::watch(name, child))
+    }
+
+    /// Starts a program that does not end when its standard input closes, under a guard that ends it then.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_guarded(name: &str, command: &Command) -> Result<Self> {
+        let mut guard = Command::new("sh");
+        guard.args(["-c", GUARD, "guard"]).arg(command.get_program()).args(command.get_args());
+        for (variable, value) in command.get_envs() {
+            match value {
+                Some(value) => guard.env(variable, value),
+                None => guard.env_remove(variable),
+            };
+        }
+        let mut process = Self::start(name, &mut guard)?;
+        process.guard = process.child.stdin.take();
+        Ok(process)
+    }
+
+    fn watch(name: &str, mut child: Child) -> Self {
         let log = Arc::new(Mutex::new(VecDeque::new()));
         let (sender, lines) = mpsc::channel();
         for pipe in [child.stdout.take().map(boxed), child.stderr.take().map(boxed)].into_iter().flatten() {
             let (log, sender) = (Arc::clone(&log), sender.clone());
             thread::spawn(move || read_lines(pipe, &log, &sender));
         }
-        Ok(Self { name: name.to_owned(), child, lines, log })
+        Self { name: name.to_owned(), child, guard: None, lines, log }
+    }
+
+    /// Asks a guarded program to end, as Kubernetes does.
+    ///
+    /// # Errors
+    /// It is not guarded, or gone.
+    pub fn terminate(&mut self) -> Result<()> {
+        let guard = self.guard.as_mut().with_context(|| format!("{} is not guarded", self.name))?;
+        guard.write_all(b"TERM\n").with_context(|| format!("asking {} to end", self.name))
     }
 
     /// Waits for a line that `read` makes something of.
@@ -74,7 +120,9 @@ impl Process {
     /// # Errors
     /// The operating system does not let us.
     pub fn kill(&mut self) -> Result<()> {
-        self.child.kill().and_then(|()| self.child.wait()).map(drop).with_context(|| format!("ending {}", self.name))
+        // A guard that is killed would leave its program behind; one whose input closes kills it.
+        let asked = if self.guard.take().is_some() { Ok(()) } else { self.child.kill() };
+        asked.and_then(|()| self.child.wait()).map(drop).with_context(|| format!("ending {}", self.name))
     }
 
     /// The last lines it printed.
