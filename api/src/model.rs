@@ -24,7 +24,7 @@ use crate::{
     kind = "RouterModel",
     namespaced,
     shortname = "rm",
-    category = "expertrouter",
+    category = "expert-router",
     status = "RouterModelStatus",
     derive = "PartialEq",
     doc = "Asks experts a set of queries, trains a router on their answers, and publishes it if it has earned its place.",

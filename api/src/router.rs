@@ -27,7 +27,7 @@ use crate::status::ExpertRouterStatus;
     kind = "ExpertRouter",
     namespaced,
     shortname = "xr",
-    category = "expertrouter",
+    category = "expert-router",
     status = "ExpertRouterStatus",
     derive = "PartialEq",
     doc = "Sends each LLM request to the expert that answers it best for the money.",
