@@ -201,9 +201,7 @@ fn experts(spec: &RouterModelSpec, references: &References, owner: &Owner) -> Re
 /// The base URL of an expert from inside the cluster.
 fn base_url(expert: &Expert, router: &str, namespace: &str) -> String {
     if let Some(deployment) = &expert.deployment {
-        let name = names::child(router, &expert.name);
-        let address = api::router::ServiceAddress { name, port: deployment.port, path: deployment.path.clone() };
-        return api::service_url(namespace, &address);
+        return crate::router::plan::names::expert_url(namespace, router, &expert.name, deployment);
     }
     expert.service.as_ref().map_or_else(|| expert.url.clone().unwrap_or_default(), |service| api::service_url(namespace, service))
 }
