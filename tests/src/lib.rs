@@ -1,8 +1,9 @@
-//! What the tests against real servers share: starting llama.cpp's server and the `expert-router` binary, calling them, reading their
-//! metrics. Whatever is started ends with the value that stands for it.
+//! What the tests against real servers share: starting llama.cpp's server, Kubernetes' control plane and our own binaries, calling them,
+//! reading their metrics. Whatever is started ends with the value that stands for it.
 //!
 //! Deliberately absent: anything that stands in for a real part. Tests with scripted experts are `sidecar`'s own.
 
+pub mod cluster;
 mod http;
 mod llama;
 mod process;

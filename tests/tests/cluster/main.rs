@@ -1,0 +1,8 @@
+//! What a cluster does with our objects: a real API server, real controllers, the operator with no more rights than the chart gives it.
+//! One server for all tests here, a namespace for each.
+
+mod chart;
+mod crds;
+mod examples;
+mod operator;
+mod rules;
