@@ -1,5 +1,8 @@
-//! What the operator counts. Labels come from closed sets.
+//! What the operator counts. Labels come from closed sets, and from the names in objects' status.
 
+mod training;
+
+use api::status::RouterModelStatus;
 use prometheus::{Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// Seconds of a reconcile: a visit that finds nothing to do takes well below a millisecond, one that writes tens of them.
@@ -15,6 +18,7 @@ pub struct Metrics {
     injections: IntCounterVec,
     watch_failures: IntCounterVec,
     objects: IntGaugeVec,
+    training: training::Training,
     /// 1 while this replica leads.
     pub leading: IntGauge,
     /// Seconds since 1970 at which the webhook's certificate ends.
@@ -31,8 +35,10 @@ impl Default for Metrics {
             HistogramOpts::new("expert_router_operator_reconcile_duration_seconds", "Time of a reconcile.").buckets(SECONDS.into());
         let objects =
             Opts::new("expert_router_operator_objects", "Objects of ours by kind, and whether they are Ready: True, False, Unknown.");
+        let registry = Registry::new();
         let metrics = Self {
-            registry: Registry::new(),
+            training: training::Training::new(&registry),
+            registry,
             reconciles: counter("reconciles_total", "Reconciles by kind and result: ok or error.", &["kind", "result"]),
             seconds: HistogramVec::new(seconds, &["kind"]).expect("names are constants"),
             writes: counter("writes_total", "Writes to the API server by kind of object and verb.", &["kind", "verb"]),
@@ -90,6 +96,11 @@ impl Metrics {
         self.objects.with_label_values(&[kind, ready]).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// How trainings stand: namespace, name and status of every RouterModel.
+    pub fn trainings<'a>(&self, models: impl Iterator<Item = (&'a str, &'a str, &'a RouterModelStatus)>) {
+        self.training.show(models);
+    }
+
     /// As Prometheus reads it.
     #[must_use]
     pub fn render(&self) -> String {
@@ -122,8 +133,20 @@ mod tests {
         metrics.injected("injected");
         metrics.watch_failed("Secret");
         metrics.count("ExpertRouter", "True", 3);
+        let status: RouterModelStatus = serde_json::from_value(serde_json::json!({
+            "progress": {"done": 30, "total": 120},
+            "costUsd": "1.25",
+            "evaluation": [{"name": "oracle", "score": "0.9", "costPerThousandUsd": "nonsense"}],
+        }))
+        .unwrap();
+        metrics.trainings([("gone", "old", &status)].into_iter());
+        metrics.trainings([("shop", "chat", &status)].into_iter());
         let text = metrics.render();
+        assert!(!text.contains("gone") && !text.contains("training_cost_per_1k_usd{"), "{text}");
         for part in [
+            "expert_router_operator_training_answers{model_namespace=\"shop\",of=\"wanted\",router_model=\"chat\"} 120",
+            "expert_router_operator_training_spent_usd{model_namespace=\"shop\",router_model=\"chat\"} 1.25",
+            "expert_router_operator_training_score{model_namespace=\"shop\",router_model=\"chat\",subject=\"oracle\"} 0.9",
             "expert_router_operator_reconciles_total{kind=\"ExpertRouter\",result=\"ok\"} 1",
             "expert_router_operator_writes_total{kind=\"Service\",verb=\"apply\"} 1",
             "expert_router_operator_objects{kind=\"ExpertRouter\",ready=\"True\"} 3",
