@@ -6,7 +6,9 @@
 pub mod cluster;
 mod http;
 mod llama;
+pub mod picture;
 mod process;
+pub mod prometheus;
 mod router;
 
 use std::path::{Path, PathBuf};

@@ -47,6 +47,12 @@ impl Router {
         format!("http://{}/v1", self.listen)
     }
 
+    /// Host and port of the admin port.
+    #[must_use]
+    pub fn admin(&self) -> &str {
+        &self.admin
+    }
+
     /// The manifest's file, to change it.
     #[must_use]
     pub fn manifest(&self) -> PathBuf {
