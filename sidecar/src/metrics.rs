@@ -14,6 +14,7 @@ use prometheus::{
     Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder, core::Collector, proto::LabelPair,
 };
+use routing::Refusal;
 
 pub use expert::{AttemptResult, CutCause, ExpertMetrics, Operation};
 pub use table::{Kind, METRICS, Metric, markdown};
@@ -177,18 +178,27 @@ impl Metrics {
         let request_seconds = make.histograms("expert_router_request_duration_seconds");
         let phases = make.histograms("expert_router_decision_duration_seconds");
         let scores = make.histograms("expert_router_predicted_score");
+        // Zeros from the start: a counter that appears with its first event has no rate then.
+        let (refusals, score_failures) =
+            (make.counters("expert_router_refusals_total"), make.counters("expert_router_score_failures_total"));
+        for refusal in Refusal::ALL {
+            refusals.with_label_values(&[refusal.as_str()]);
+            if let Refusal::NoScore(failure) = refusal {
+                score_failures.with_label_values(&[failure.as_str()]);
+            }
+        }
         make.float_gauge("process_start_time_seconds").set(seconds_since_1970());
         Self {
             requests: make.counters("expert_router_requests_total"),
             request_children: (0..EndpointLabel::ALL.len() * Outcome::ALL.len() * STATUS_CLASSES.len()).map(|_| OnceLock::new()).collect(),
             request_seconds: EndpointLabel::ALL.iter().map(|label| request_seconds.with_label_values(&[label.as_str()])).collect(),
-            refusals: make.counters("expert_router_refusals_total"),
+            refusals,
             tokenize_seconds: phases.with_label_values(&["tokenize"]),
             queue_seconds: phases.with_label_values(&["queue"]),
             encode_seconds: phases.with_label_values(&["encode"]),
             choose_seconds: phases.with_label_values(&["choose"]),
             decision_seconds: phases.with_label_values(&["total"]),
-            score_failures: make.counters("expert_router_score_failures_total"),
+            score_failures,
             score_cache_hits: make.counter("expert_router_score_cache_hits_total"),
             retries_denied: make.counter("expert_router_retries_denied_total"),
             savings: make.float_gauge("expert_router_savings_usd"),

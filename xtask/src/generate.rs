@@ -73,6 +73,7 @@ fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
     files.push(("docs/metrics.md".into(), sidecar::metrics::markdown()));
     files.extend(chart::files()?.into_iter().map(|(path, content)| (path.into(), content)));
     files.extend(dashboards::files()?);
+    files.extend(dashboards::pages());
     files.extend(rules::files()?);
     Ok(files)
 }

@@ -21,9 +21,23 @@ use grafana::Dashboard;
 /// Where they lie in the workspace.
 const FOLDER: &str = "charts/expert-router/files/dashboards";
 
+/// What their panels mean, and pictures of them.
+const PAGES: &str = "docs/dashboards";
+
 /// All of them, in the order of their links.
 fn all() -> Vec<Dashboard> {
     vec![routing::dashboard(), cost::dashboard(), experts::dashboard(), training::dashboard(), operator::dashboard()]
+}
+
+/// Every dashboard's page in docs/.
+pub(super) fn pages() -> Vec<(PathBuf, String)> {
+    let page = |dashboard: &Dashboard| {
+        let name = dashboard.uid.trim_start_matches("expert-router-");
+        let picture = format!("{name}.svg");
+        let drawn = crate::workspace().join(PAGES).join(&picture).is_file();
+        (PathBuf::from(PAGES).join(format!("{name}.md")), dashboard.page(drawn.then_some(picture.as_str())))
+    };
+    all().iter().map(page).collect()
 }
 
 /// Every dashboard's file.

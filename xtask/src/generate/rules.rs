@@ -113,7 +113,7 @@ pub(super) fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
     let records: Vec<Value> = records().iter().map(|record| json!({"record": record.name, "expr": record.expression})).collect();
     let alerts: Vec<Value> = alerts().iter().map(Alert::json).collect();
     let groups = json!({"groups": [
-        {"name": "expert-router.records", "interval": "30s", "rules": records},
+        {"name": "expert-router.records", "rules": records},
         {"name": "expert-router.alerts", "rules": alerts},
     ]});
     Ok(vec![(FILE.into(), format!("{HEAD}{}", serde_saphyr::to_string(&groups)?))])

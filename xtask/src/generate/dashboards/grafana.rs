@@ -1,9 +1,12 @@
 //! The parts a dashboard is made of, and the JSON Grafana has for them (the classic model, schema version 39: Grafana 10.4 and later).
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use super::scope::{Variable, labels, scoped};
 
+const PAGE_HEAD: &str = "<!-- Made by `make generate` from xtask/src/generate/dashboards. -->\n";
 /// Grafana's grid is this wide.
 const COLUMNS: u32 = 24;
 
@@ -369,6 +372,26 @@ impl Dashboard {
             panel["id"] = json!(id);
         }
         Ok(Value::Array(panels))
+    }
+}
+
+impl Dashboard {
+    /// What each panel says, for people who have no Grafana at hand.
+    pub(super) fn page(&self, picture: Option<&str>) -> String {
+        let mut page = format!("{PAGE_HEAD}# {}\n\n{}\n\n", self.title, self.description);
+        let variables: Vec<_> = self.variables.iter().map(|variable| variable.title()).collect();
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "`{}.json`; choices: data source, {}.", self.uid, variables.join(", ").to_lowercase());
+        if let Some(picture) = picture {
+            let _ = writeln!(page, "\n![{}]({picture})", self.title);
+        }
+        for row in &self.rows {
+            let _ = write!(page, "\n## {}\n\n| panel | what it shows |\n|---|---|\n", row.title);
+            for panel in &row.panels {
+                let _ = writeln!(page, "| {} | {} |", panel.title, panel.description);
+            }
+        }
+        page
     }
 }
 

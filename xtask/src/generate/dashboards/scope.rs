@@ -48,15 +48,6 @@ impl Variable {
 /// What is before a metric's own name.
 const PREFIXES: [&str; 4] = ["expert_router_", "gen_ai_", "process_", "namespace_"];
 
-const PLANNED: &[(&str, &[&str])] = &[
-    ("expert_router_predicted_score", &["of"]),
-    ("expert_router_predicted_loss", &[]),
-    ("expert_router_config_stale", &[]),
-    ("expert_router_budget_used_ratio", &["budget"]),
-    ("expert_router_budget_period_remaining_seconds", &["budget"]),
-    ("expert_router_expert_cost_per_hour_usd", &["expert"]),
-];
-
 /// The labels of a metric, by the name it has in an expression; nothing where there is no such metric.
 pub(crate) fn labels(name: &str) -> Option<Vec<&'static str>> {
     if let Some(record) = rules::records().into_iter().find(|record| record.name == name) {
@@ -66,9 +57,6 @@ pub(crate) fn labels(name: &str) -> Option<Vec<&'static str>> {
     for name in [Some(name), bare].into_iter().flatten() {
         if let Some(metric) = sidecar::metrics::METRICS.iter().find(|metric| metric.name == name) {
             return Some([metric.labels, &["namespace", "router"]].concat());
-        }
-        if let Some((_, labels)) = PLANNED.iter().find(|(known, _)| *known == name) {
-            return Some([labels, &["namespace", "router"][..]].concat());
         }
         if let Some((_, labels)) = super::operator::METRICS.iter().find(|(known, _)| *known == name) {
             return Some([labels, &["namespace"][..]].concat());
