@@ -3,18 +3,24 @@
 //! In: an [`Encoder`], texts and [`Targets`]. Out: another encoder, fine-tuned, and the layer behind it. The fine-tuned encoder is an
 //! encoder like any other: it embeds, it goes into graphs, it has an 8-bit form; other parts can stand on its embeddings.
 
+mod memory;
 mod network;
 mod training;
 mod words;
+
+use std::sync::Arc;
 
 use model::{
     Bundle, Manifest, TextRules,
     bundle::{ExpertEntry, FORMAT_VERSION},
 };
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, Axis};
+
+use memory::Memory;
+use training::Learnt;
 
 use crate::{
-    encoder::{Encoder, EncoderError},
+    encoder::{Encoder, EncoderError, EncoderOptions},
     neural::{
         Head, Loss,
         objective::{Guides, Objective},
@@ -25,6 +31,9 @@ use crate::{
     targets::Targets,
     views::Views,
 };
+
+/// How much the loss may grow where an encoder is rounded to 8-bit integers.
+const INT8_TOLERANCE: f32 = 1.01;
 
 /// How it is trained.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -96,14 +105,15 @@ pub type BertError = EncoderError;
 #[derive(Debug)]
 pub struct Bert {
     encoder: Encoder,
-    head: Head,
+    part: BertPart,
     expert_means: Array1<f32>,
     loss: Loss,
     held_out_losses: Vec<f32>,
 }
 
 impl Bert {
-    /// Fine-tunes an encoder. `groups`: rows that are held out together.
+    /// Fine-tunes an encoder. `groups`: rows that are held out together. An encoder in 8-bit integers gives one in 8-bit integers, unless
+    /// the loss grows by more than a hundredth by that.
     ///
     /// # Errors
     /// The tokenizer's or ONNX Runtime's complaint.
@@ -120,13 +130,38 @@ impl Bert {
         let ids = encoder.token_ids(texts)?;
         let learnt = training::train(encoder.weights(), &ids, &objective, groups, options, progress);
         let name = format!("{}, fine-tuned", encoder.name());
-        Ok(Self {
-            encoder: encoder.with(&name, learnt.weights, encoder.options())?,
-            head: objective.head(&learnt.head.weight, &learnt.head.bias),
-            expert_means: targets.expert_means.clone(),
-            loss: options.loss,
-            held_out_losses: learnt.losses,
-        })
+        let head = objective.head(&learnt.head.weight, &learnt.head.bias);
+        let (losses, checked) = (learnt.losses.clone(), learnt.checked.clone());
+        let encoder = Self::encoder_of(encoder, &name, learnt, texts, &objective)?;
+        let mut part = BertPart { head, memory: None };
+        // Neighbours speak of scores; what a soft label's logits would gain from them was not measured.
+        if options.loss == Loss::Score && !losses.is_empty() {
+            let embeddings = encoder.embed(texts, &|_, _| {})?;
+            let layer = part.head.deviation(embeddings.select(Axis(0), &checked).view());
+            part.memory = Memory::of(&embeddings, targets, &checked, &layer).map(Arc::new);
+        }
+        Ok(Self { encoder, part, expert_means: targets.expert_means.clone(), loss: options.loss, held_out_losses: losses })
+    }
+
+    /// The share of the answer that comes from the nearest training texts by the fine-tuned embedding; the rest is the layer's.
+    #[must_use]
+    pub fn neighbours_share(&self) -> f32 {
+        self.part.memory.as_ref().map_or(0.0, |memory| memory.share)
+    }
+
+    /// The fine-tuned encoder, in 8-bit integers where that was asked for and the loss does not suffer.
+    fn encoder_of(base: &Encoder, name: &str, learnt: Learnt, texts: &[String], objective: &Objective) -> Result<Encoder, BertError> {
+        if base.options().int8 {
+            let encoder = base.with(name, learnt.weights.clone(), base.options())?;
+            let checked: Vec<String> = learnt.checked.iter().map(|row| texts[*row].clone()).collect();
+            let outputs = learnt.head.apply(encoder.embed(&checked, &|_, _| {})?.view());
+            let loss = objective.score_loss(&learnt.checked, &outputs);
+            if loss <= learnt.checked_loss * INT8_TOLERANCE {
+                return Ok(encoder);
+            }
+            tracing::info!(loss, full = learnt.checked_loss, "integers of 8 bits lose too much: the encoder is kept in 32-bit floats");
+        }
+        base.with(name, learnt.weights, EncoderOptions { int8: false, ..base.options() })
     }
 
     /// Loss of the rows held out after each pass.
@@ -150,7 +185,7 @@ impl Bert {
     /// The layer behind the encoder, as a part of mixtures that stand on [`Self::embeddings`].
     #[must_use]
     pub fn part(&self) -> BertPart {
-        BertPart { head: self.head.clone() }
+        self.part.clone()
     }
 
     /// Embeddings of the fine-tuned encoder, rows of length 1. Of rows it was trained on they say more than they will of others.
@@ -166,7 +201,7 @@ impl Bert {
     /// # Errors
     /// The tokenizer's or ONNX Runtime's complaint.
     pub fn predict(&self, texts: &[String]) -> Result<Array2<f32>, BertError> {
-        Ok(self.head.deviation(self.embeddings(texts)?.view()) + &self.expert_means)
+        Ok(self.part.deviation(&self.embeddings(texts)?) + &self.expert_means)
     }
 
     /// Expected output tokens, `texts x experts`, where the data had them.
@@ -174,7 +209,7 @@ impl Bert {
     /// # Errors
     /// The tokenizer's or ONNX Runtime's complaint.
     pub fn output_tokens(&self, texts: &[String]) -> Result<Option<Array2<f32>>, BertError> {
-        Ok(self.head.output_tokens(self.embeddings(texts)?.view()))
+        Ok(self.part.head.output_tokens(self.embeddings(texts)?.view()))
     }
 
     /// A bundle of this router alone. `training` and `evaluation` are for people.
@@ -209,7 +244,7 @@ impl Bert {
     /// `scores`, or `log_probs` of the softmax of `T * score`.
     fn outputs(&self, graph: &mut GraphBuilder, embedding: &Value) {
         let shape = [Dimension::Named("batch"), Dimension::Fixed(self.expert_means.len())];
-        let (deviation, tokens) = self.head.export(graph, embedding);
+        let (deviation, tokens) = self.part.nodes(graph, embedding);
         let means = graph.constant("expert_means", Constant::f32(&[1, self.expert_means.len()], &self.expert_means.to_vec()));
         let scores = graph.add("Add", &[&deviation, &means]);
         match self.loss {
@@ -227,15 +262,34 @@ impl Bert {
     }
 }
 
-/// The layer behind a fine-tuned encoder.
+/// The layer behind a fine-tuned encoder, and the neighbours beside it.
 #[derive(Debug, Clone)]
 pub struct BertPart {
     head: Head,
+    memory: Option<Arc<Memory>>,
+}
+
+impl BertPart {
+    fn deviation(&self, embeddings: &Array2<f32>) -> Array2<f32> {
+        let layer = self.head.deviation(embeddings.view());
+        match &self.memory {
+            Some(memory) => memory.mixed(layer, embeddings),
+            None => layer,
+        }
+    }
+
+    fn nodes(&self, graph: &mut GraphBuilder, embedding: &Value) -> (Value, Option<Value>) {
+        let (layer, tokens) = self.head.export(graph, embedding);
+        match &self.memory {
+            Some(memory) => (memory.export(graph, &layer, embedding), tokens),
+            None => (layer, tokens),
+        }
+    }
 }
 
 impl Part for BertPart {
     fn predict(&self, views: &Views) -> Array2<f32> {
-        self.head.deviation(views.embedding.as_ref().expect("the fine-tuned encoder's embeddings").view())
+        self.deviation(views.embedding.as_ref().expect("the fine-tuned encoder's embeddings"))
     }
 
     fn output_tokens(&self, views: &Views) -> Option<Array2<f32>> {
@@ -243,7 +297,7 @@ impl Part for BertPart {
     }
 
     fn export(&self, graph: &mut GraphBuilder, inputs: &GraphViews) -> (Value, Option<Value>) {
-        self.head.export(graph, inputs.embedding.as_ref().expect("the fine-tuned encoder's embedding"))
+        self.nodes(graph, inputs.embedding.as_ref().expect("the fine-tuned encoder's embedding"))
     }
 }
 

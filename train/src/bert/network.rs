@@ -3,8 +3,7 @@
 //! The tokens of texts that run together lie one behind the other, without padding: linear layers see them as one matrix, attention
 //! looks at each text's rows. The table of words is not here: of its thirty thousand rows a step touches some hundreds ([`Words`]).
 
-use std::collections::BTreeMap;
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use ndarray::{Array1, Array2, ArrayD, Axis, Ix1, Ix2, IxDyn, s};
 

@@ -61,6 +61,18 @@ fn a_bundle_says_what_the_trainer_says_under_either_loss() {
 }
 
 #[test]
+fn neighbours_beside_the_layer_get_into_the_bundle() {
+    let (mut bert, texts) = fit(Loss::Score, false);
+    assert_eq!(bert.neighbours_share(), 0.0, "too few rows to hold any out");
+    let embeddings = bert.embeddings(&texts).unwrap();
+    let neighbours = crate::parts::Neighbours::new(embeddings.view(), targets(texts.len()).filled(), 7);
+    bert.part.memory = Some(std::sync::Arc::new(super::Memory { share: 0.4, neighbours }));
+    let bundle = bert.bundle(&experts(), &model::TextRules::default(), serde_json::Value::Null, serde_json::Value::Null).unwrap();
+    let found = agreement(&bundle, &texts, &bert.predict(&texts).unwrap()).unwrap();
+    assert!(found.most < 1e-4, "{found:?}");
+}
+
+#[test]
 fn the_graph_computes_what_was_trained() {
     let texts = fixtures::texts(60, 14, 4);
     let encoder = fixtures::encoder(1, false);

@@ -27,6 +27,8 @@ const SHARDS: usize = 4;
 const BATCHES_SORTED: usize = 16;
 /// Fewer rows than these say too little about when to stop.
 const LEAST_HELD: usize = 50;
+/// Rows that stand for all where none are held out.
+const ROWS_CHECKED: usize = 300;
 /// Rows that run together where nothing is learnt.
 const ROWS_AT_ONCE: usize = 16;
 
@@ -38,6 +40,10 @@ pub(super) struct Learnt {
     pub(super) head: Affine,
     /// Of the rows held out, after each pass.
     pub(super) losses: Vec<f32>,
+    /// Rows by which another form of the network is compared with this one: those held out, else some of all.
+    pub(super) checked: Vec<usize>,
+    /// Of the network as it was learnt, on those rows.
+    pub(super) checked_loss: f32,
 }
 
 struct Trainer<'a> {
@@ -76,7 +82,7 @@ pub(super) fn train(
         if held.is_empty() {
             continue;
         }
-        let loss = trainer.held_out_loss(&held);
+        let loss = trainer.loss_of(&held);
         if losses.iter().all(|least| loss < *least) {
             best = Some(trainer.snapshot());
             since = 0;
@@ -88,9 +94,12 @@ pub(super) fn train(
             break;
         }
     }
+    let checked: Vec<usize> = if held.is_empty() { rows.into_iter().take(ROWS_CHECKED).collect() } else { held };
+    let least = losses.iter().copied().fold(f32::INFINITY, f32::min);
+    let checked_loss = if losses.is_empty() { trainer.loss_of(&checked) } else { least };
     let (tensors, head) = best.unwrap_or_else(|| trainer.snapshot());
     let weights = weights.replaced(tensors).expect("the same tensors, with other numbers");
-    Learnt { weights, head, losses }
+    Learnt { weights, head, losses, checked, checked_loss }
 }
 
 /// Rows held out and rows learnt from; too few to spare are none.
@@ -135,8 +144,8 @@ impl Trainer<'_> {
         loss
     }
 
-    fn held_out_loss(&self, held: &[usize]) -> f32 {
-        let mut rows = held.to_vec();
+    fn loss_of(&self, some: &[usize]) -> f32 {
+        let mut rows = some.to_vec();
         rows.sort_by_key(|row| std::cmp::Reverse(self.ids[*row].len()));
         let loss = |rows: &[usize]| {
             let ids: Vec<&[i64]> = rows.iter().map(|row| self.ids[*row].as_slice()).collect();
@@ -144,7 +153,7 @@ impl Trainer<'_> {
             f64::from(self.objective.score_loss(rows, &outputs)) * rows.len() as f64
         };
         let losses: Vec<f64> = rows.par_chunks(ROWS_AT_ONCE).map(loss).collect();
-        (losses.iter().sum::<f64>() / held.len() as f64) as f32
+        (losses.iter().sum::<f64>() / some.len().max(1) as f64) as f32
     }
 
     fn snapshot(&self) -> (BTreeMap<String, ArrayD<f32>>, Affine) {

@@ -49,14 +49,14 @@ fn by_hand(weights: &Weights, ids: &[i64]) -> Vec<f64> {
         let mut context = vec![vec![0.0; config.hidden]; x.len()];
         for head in 0..config.heads {
             let columns = head * width..(head + 1) * width;
-            for at in 0..x.len() {
+            for (at, context) in context.iter_mut().enumerate() {
                 let score = |other: usize| {
                     columns.clone().map(|column| query[at][column] * key[other][column]).sum::<f64>() / (width as f64).sqrt()
                 };
                 let scores: Vec<f64> = (0..x.len()).map(|other| score(other).exp()).collect();
                 let total: f64 = scores.iter().sum();
                 for column in columns.clone() {
-                    context[at][column] = (0..x.len()).map(|other| scores[other] / total * value[other][column]).sum();
+                    context[column] = (0..x.len()).map(|other| scores[other] / total * value[other][column]).sum();
                 }
             }
         }

@@ -12,6 +12,7 @@ use crate::{
 };
 
 /// Training texts with their values; the answer for a text is the mean over the nearest by cosine.
+#[derive(Debug, Clone)]
 pub struct Neighbours {
     /// `texts x dimensions`, rows of length 1, rounded to 16 bits.
     keys: Array2<f32>,
