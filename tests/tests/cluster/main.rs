@@ -6,3 +6,5 @@ mod crds;
 mod examples;
 mod operator;
 mod rules;
+mod scale;
+mod seen;

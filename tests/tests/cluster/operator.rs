@@ -66,13 +66,13 @@ fn child_kinds() -> Vec<(&'static str, Value)> {
 /// The label every child bears.
 const MANAGED: &str = "app.kubernetes.io/managed-by=expert-router-operator";
 
-async fn start<'a>(release: &Release<'a>, identity: &str) -> Operator {
+pub(crate) async fn start<'a>(release: &Release<'a>, identity: &str) -> Operator {
     let options = OperatorOptions { binary: BINARY, identity, webhook_port: None, environment: &[] };
     release.start(&options).await.unwrap()
 }
 
 /// Applies the router and waits until it is ready, with its Pods played.
-async fn ready_router(namespace: &Namespace) -> Value {
+pub(crate) async fn ready_router(namespace: &Namespace) -> Value {
     namespace.apply(ROUTER).unwrap();
     until_ready(namespace).await
 }
