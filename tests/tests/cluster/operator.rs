@@ -1,5 +1,6 @@
 //! The operator with no more rights than the chart gives it: what it makes, that it is quiet, that it heals, that it leaves nothing.
 
+mod injection;
 mod life;
 mod replicas;
 
