@@ -5,7 +5,7 @@ XTASK := $(CARGO) run --quiet --package xtask
 EVERYTHING := --workspace --all-features
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites fetch build test lint fmt generate check-generated demo bench bench-quality audit clean
+.PHONY: help prerequisites fetch build images test lint fmt generate check-generated demo bench bench-quality audit clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || grep '##' Makefile
@@ -16,12 +16,17 @@ prerequisites: ## Check that cargo, a C compiler and Python 3 with pip and venv 
 fetch: prerequisites ## Fetch ONNX Runtime, models and Python packages into the user's cache (pinned, checked, once)
 	@$(XTASK) -- fetch --group all
 
-build: prerequisites ## Build the release binaries: expert-router, expert-router-train, expert-router-replay
-	$(CARGO) build --release --package sidecar --package train --package replay
+build: prerequisites ## Build the release binaries: expert-router, expert-router-operator, expert-router-train, expert-router-replay
+	$(CARGO) build --release --package sidecar --package operator --package train --package replay
+
+images: build ## Pack the three images as OCI archives into target/images, without a container engine
+	@$(XTASK) -- fetch onnxruntime encoder
+	@$(XTASK) --features images -- images
 
 test: prerequisites ## Fetch what the tests need, and run them all
 	@$(XTASK) -- fetch --group test
 	@$(XTASK) -- prometheus
+	@$(XTASK) -- kubernetes -- $(CARGO) test --quiet --no-run $(EVERYTHING)
 	$(CARGO) test $(EVERYTHING)
 
 lint: prerequisites check-generated ## Formatting, clippy, generated files, licences

@@ -12,6 +12,8 @@ mod fetch;
 #[cfg(feature = "generate")]
 mod generate;
 mod go;
+#[cfg(feature = "images")]
+mod images;
 mod kubernetes;
 mod prometheus;
 
@@ -33,6 +35,9 @@ enum Task {
     Kubernetes(kubernetes::Arguments),
     /// Build Prometheus and promtool for the tests into the user's cache folder, where PATH lacks them
     Prometheus,
+    /// Pack the three images as OCI archives, without a container engine
+    #[cfg(feature = "images")]
+    Images(images::Arguments),
     /// Check licences and sources of all dependencies
     #[cfg(feature = "audit")]
     Audit(audit::Arguments),
@@ -52,6 +57,8 @@ fn main() -> anyhow::Result<()> {
         Task::Fetch(arguments) => fetch::run(&arguments),
         Task::Kubernetes(arguments) => kubernetes::run(&arguments),
         Task::Prometheus => prometheus::run(),
+        #[cfg(feature = "images")]
+        Task::Images(arguments) => images::run(&arguments),
         #[cfg(feature = "audit")]
         Task::Audit(arguments) => audit::run(&arguments),
         #[cfg(feature = "bench")]
