@@ -118,7 +118,8 @@ fn read_phases(text: &str) -> BTreeMap<String, (f64, f64)> {
     for line in text.lines() {
         let Some(rest) = line.strip_prefix("expert_router_decision_duration_seconds_") else { continue };
         let Some((kind, rest)) = rest.split_once("{phase=\"") else { continue };
-        let Some((phase, value)) = rest.split_once("\"} ") else { continue };
+        let Some((phase, rest)) = rest.split_once('"') else { continue };
+        let Some((_, value)) = rest.rsplit_once(' ') else { continue };
         let Ok(value) = value.trim().parse::<f64>() else { continue };
         let entry = phases.entry(phase.to_owned()).or_default();
         match kind {
