@@ -81,6 +81,52 @@ async fn every_object_passes_the_strictest_check_of_the_server() {
     }
 }
 
+#[tokio::test]
+async fn dashboards_and_rules_are_delivered_whole() {
+    let namespace = Cluster::shared().namespace("monitoring").await.unwrap();
+    namespace.install(&json!({"dashboards": {"enabled": true, "labels": {"grafana_dashboard": "yes"}}})).await.unwrap();
+    let folder = workspace().join(CHART).join("files");
+    for entry in fs::read_dir(folder.join("dashboards")).unwrap() {
+        let path = entry.unwrap().path();
+        let file = path.file_name().unwrap().to_string_lossy().into_owned();
+        let name = format!("xr-{}", file.trim_end_matches(".json"));
+        let delivered = namespace.find("configmaps", &name).await.unwrap().unwrap_or_else(|| panic!("no {name}"));
+        assert_eq!(delivered["data"][&file], fs::read_to_string(&path).unwrap());
+        assert_eq!(delivered["metadata"]["labels"]["grafana_dashboard"], "yes");
+    }
+    let rendered = namespace.cluster.helm(&[
+        "template",
+        "xr",
+        CHART,
+        "--set",
+        "prometheusRule.enabled=true",
+        "--show-only",
+        "templates/monitoring.yaml",
+    ]);
+    let rule: Value = serde_saphyr::from_str(&rendered.unwrap()).unwrap();
+    let rules: Value = serde_saphyr::from_str(&fs::read_to_string(folder.join("rules/expert-router.yaml")).unwrap()).unwrap();
+    assert_eq!((&rule["kind"], &rule["spec"]), (&json!("PrometheusRule"), &rules));
+}
+
+/// No node runs the Pod of `helm test`, so its part is played; where it asks is held against what the chart made.
+#[tokio::test(flavor = "multi_thread")]
+async fn helm_test_asks_the_operator_whether_it_is_ready() {
+    let namespace = Cluster::shared().namespace("helm-test").await.unwrap();
+    namespace.install(&json!({})).await.unwrap();
+    for (exit_code, expected) in [(0, true), (1, false)] {
+        let (cluster, name) = (namespace.cluster, namespace.name.clone());
+        let test = tokio::task::spawn_blocking(move || cluster.helm(&["test", "xr", "--namespace", &name, "--timeout", "90s"]));
+        let pod = namespace.until("pods", "xr-expert-router-test", "a fresh Pod", |pod| pod["status"]["phase"] == "Pending").await.unwrap();
+        let asked = pod["spec"]["containers"][0]["command"].as_array().unwrap().last().unwrap().as_str().unwrap().to_owned();
+        assert_eq!(asked, format!("http://xr-expert-router-admin.{}.svc:9090/readyz", namespace.name));
+        let service = namespace.find("services", "xr-expert-router-admin").await.unwrap().unwrap();
+        assert_eq!((&service["spec"]["ports"][0]["port"], &service["spec"]["ports"][0]["targetPort"]), (&json!(9090), &json!("admin")));
+        assert!(namespace.end_pod(&pod, exit_code, "").await.unwrap());
+        let said = test.await.unwrap();
+        assert_eq!(said.is_ok(), expected, "exit code {exit_code}: {said:?}");
+    }
+}
+
 /// A release on a server of its own: the definitions, which all tests share, come and go with it.
 struct Life {
     cluster: Cluster,
