@@ -202,3 +202,6 @@ fn write(bundle: &model::Bundle, out: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -312,4 +312,4 @@ impl Problem<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -41,6 +41,3 @@ pub fn html(evaluation: &Evaluation) -> Result<String> {
     ];
     Ok(page::page(evaluation, &figures.into_iter().flatten().collect::<Vec<_>>()))
 }
-
-#[cfg(test)]
-mod tests;

@@ -10,6 +10,8 @@ use crate::{
     decide::{Chooser, Predictions, Rule, cost_weights, tolerances},
 };
 
+/// A tolerance is recommended only if the score it keeps is above the best single expert's by this much of the standard error.
+const SPARE: f64 = 0.5;
 /// Where nothing is known of costs.
 const DEFAULT_COST_WEIGHT: f64 = 0.5;
 /// Likewise.
@@ -134,9 +136,14 @@ impl<'a> Trial<'a> {
         // Of equal scores the cheaper: the later one, whose weight is larger.
         let balanced =
             weights.iter().filter(|(_, outcome)| costs(outcome) <= cost).max_by(|one, other| one.1.score.total_cmp(&other.1.score));
-        // The largest tolerance up to which the score holds: a lucky one far out is none to rely on.
-        let held = tolerances.iter().take_while(|(_, outcome)| outcome.score >= single.score);
-        let cheapest = held.min_by(|one, other| costs(&one.1).total_cmp(&costs(&other.1)));
+        // Up to where the score holds with something to spare: a lucky one far out is none to rely on, nor one that just holds here.
+        let single_scores = self.scores(&self.single());
+        let held = |(rule, _): &&(Rule, Outcome)| -> bool {
+            let Ok(choices) = chooser.choose(predictions, *rule) else { return false };
+            let gains: Vec<f64> = self.scores(&choices).iter().zip(&single_scores).map(|(score, single)| score - single).collect();
+            mean(&gains) >= SPARE * standard_error(&gains)
+        };
+        let cheapest = tolerances.iter().take_while(held).min_by(|one, other| costs(&one.1).total_cmp(&costs(&other.1)));
         Ok(Settings {
             balanced: recommended(balanced.or(weights.last()), DEFAULT_COST_WEIGHT),
             cost: recommended(cheapest.or(tolerances.first()), DEFAULT_TOLERANCE),

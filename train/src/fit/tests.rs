@@ -1,0 +1,173 @@
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use clap::Parser;
+use model::{Bundle, TextRules};
+
+use super::fit;
+use crate::{
+    cli::{Cli, Command},
+    data::Data,
+    encoder::{Encoder, EncoderOptions},
+    learn::tests::lines,
+    outcomes::{self, Split},
+    router,
+    score::{ScoreField, soft_label},
+};
+
+fn parsed(arguments: &[&str]) -> Command {
+    Cli::try_parse_from(["expert-router-train"].iter().chain(arguments)).unwrap().command
+}
+
+fn run_fit(outcomes: &Path, out: &Path, more: &[&str]) -> anyhow::Result<super::Fitted> {
+    let (outcomes, out) = (outcomes.to_str().unwrap(), out.to_str().unwrap());
+    let kind: &[&str] = if more.contains(&"--router") { &[] } else { &["--router", "lexical", "--loss", "score"] };
+    let arguments = [&["fit", "--outcomes", outcomes, "--out", out], kind, more].concat();
+    let Command::Fit(arguments) = parsed(&arguments) else { panic!("not fit") };
+    fit(&arguments, &|_| {})
+}
+
+fn written(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn a_bundle_is_fitted_written_and_evaluated_and_comes_out_the_same_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let outcomes = written(folder.path(), "outcomes.jsonl", &lines(300, 1.0).join("\n"));
+    let out = folder.path().join("bundle");
+    let fitted = run_fit(&outcomes, &out, &[]).unwrap();
+    let again = run_fit(&outcomes, &folder.path().join("again.tar.gz"), &[]).unwrap();
+    let read = Bundle::read(&out).unwrap();
+    assert_eq!((read.digest.as_str(), fitted.bundle.digest.as_str()), (again.bundle.digest.as_str(), again.bundle.digest.as_str()));
+    assert_eq!(Bundle::read(&folder.path().join("again.tar.gz")).unwrap().digest, read.digest);
+    let training = &read.manifest.training;
+    for key in ["data_sha256", "seed", "loss", "parts", "cross_validation", "guard", "recommended", "export_agreement"] {
+        assert!(training.get(key).is_some(), "{key}");
+    }
+    let json = folder.path().join("evaluation.json");
+    let arguments = [
+        "evaluate",
+        "--bundle",
+        out.to_str().unwrap(),
+        "--outcomes",
+        outcomes.to_str().unwrap(),
+        "--split",
+        "val",
+        "--json",
+        json.to_str().unwrap(),
+    ];
+    let Command::Evaluate(arguments) = parsed(&arguments) else { panic!("not evaluate") };
+    arguments.run().unwrap();
+    let found: crate::evaluation::Evaluation = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    // What the bundle says through ONNX Runtime is what the trainer said of the same rows.
+    let figures = |evaluation: &crate::evaluation::Evaluation| {
+        let overall = &evaluation.overall;
+        [&overall.router.quality, &overall.router.balanced, &overall.router.cost, &overall.baselines.best_single, &overall.baselines.oracle]
+            .map(|measures| measures.score.unwrap())
+    };
+    for (found, told) in figures(&found).into_iter().zip(figures(&fitted.evaluation)) {
+        assert!((found - told).abs() < 1e-9, "{found} is not {told}");
+    }
+    assert!(found.gain_over_best_single.score > 0.2);
+}
+
+#[test]
+fn bad_input_is_told_by_file_and_line_and_an_earlier_bundle_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = lines(60, 1.0);
+    let out = folder.path().join("bundle");
+    run_fit(&written(folder.path(), "good.jsonl", &good.join("\n")), &out, &[]).unwrap();
+    let before = fs::read(out.join("bundle.json")).unwrap();
+    let check = |name: &str, text: &str, more: &[&str], expected: &[&str]| {
+        let error = format!("{:#}", run_fit(&written(folder.path(), name, text), &out, more).unwrap_err());
+        assert!(error.contains(name) && expected.iter().all(|part| error.contains(part)), "{name}: {error}");
+        assert_eq!(fs::read(out.join("bundle.json")).unwrap(), before, "{name}: nothing is overwritten");
+    };
+    let with = |at: usize, line: &str| {
+        let mut lines = good.clone();
+        lines[at] = line.to_owned();
+        lines.join("\n")
+    };
+    check("empty.jsonl", "", &[], &["has no rows"]);
+    check("nan.jsonl", &with(6, &good[6].replace("\"score\":", "\"score\":NaN,\"x\":")), &[], &["nan.jsonl:7"]);
+    check("twice.jsonl", &with(9, &good[3]), &[], &["twice.jsonl:10", "line 4 already"]);
+    check("unknown.jsonl", &good.join("\n"), &["--experts", "sums,nobody"], &["unknown expert nobody", "cheap, sums, words"]);
+    check("noval.jsonl", &good.join("\n").replace("\"val\"", "\"train\""), &[], &["no validation rows"]);
+    check("notrain.jsonl", &good.join("\n").replace("\"train\"", "\"val\""), &[], &["no training rows"]);
+    let same = good.join("\n").replace("\"score\":0", "\"score\":1");
+    check("onesided.jsonl", &same, &[], &["one-sided"]);
+    check("field.jsonl", &good.join("\n"), &["--score", "bertsim"], &["at least two experts with scores"]);
+}
+
+#[test]
+fn a_truncated_archive_is_an_error_and_a_row_of_ten_megabytes_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut lines = lines(60, 1.0);
+    let out = folder.path().join("bundle");
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(lines.join("\n").as_bytes()).unwrap();
+    let packed = packed.finish().unwrap();
+    let path = folder.path().join("cut.jsonl.gz");
+    fs::write(&path, &packed[..packed.len() / 2]).unwrap();
+    let error = format!("{:#}", run_fit(&path, &out, &[]).unwrap_err());
+    assert!(error.contains("cut.jsonl.gz:") && error.contains("cannot read on"), "{error}");
+    assert!(!out.exists());
+    lines[5] = lines[5].replace("\"prompt\":\"", &format!("\"prompt\":\"{}", "long words ".repeat(1_000_000)));
+    run_fit(&written(folder.path(), "long.jsonl", &lines.join("\n")), &out, &[]).unwrap();
+    assert!(out.join("bundle.json").is_file());
+}
+
+/// The mean of the nearest training queries' soft labels, by comparing with every one of them.
+#[test]
+fn a_knn_bundle_says_what_a_search_through_all_training_queries_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = written(folder.path(), "outcomes.jsonl", &lines(150, 1.0).join("\n"));
+    let out = folder.path().join("bundle");
+    run_fit(&path, &out, &["--router", "knn", "--loss", "soft-label", "--temperature", "4"]).unwrap();
+    let bundle = Bundle::read(&out).unwrap();
+    assert_eq!(bundle.manifest.router, "knn");
+    let told = |pointer: &str| bundle.manifest.training.pointer(pointer).and_then(serde_json::Value::as_f64).unwrap_or(f64::NAN) as f32;
+    let (count, favour) = (told("/parts/0/options/neighbours") as usize, told("/guard/favour"));
+    let data = Data::of(&outcomes::read(&path).unwrap(), &ScoreField::default(), None, &TextRules::default()).unwrap();
+    let (train, val) = (data.select(&data.of_split(Split::Train)), data.select(&data.of_split(Split::Val)));
+    let best =
+        bundle.manifest.training["best_single"].as_str().and_then(|name| train.experts.iter().position(|expert| expert == name)).unwrap();
+    let encoder = Encoder::open(&parts::encoder().unwrap(), EncoderOptions::default()).unwrap();
+    let (keys, queries) = (encoder.embed(&train.texts, &|_, _| {}).unwrap(), encoder.embed(&val.texts, &|_, _| {}).unwrap());
+    let engine = router::load(bundle).unwrap();
+    let mut near = 0;
+    for (query, found) in queries.rows().into_iter().zip(engine.score_all(&val.texts).unwrap()) {
+        let mut order: Vec<usize> = (0..train.rows()).collect();
+        order.sort_by(|one, other| keys.row(*other).dot(&query).total_cmp(&keys.row(*one).dot(&query)));
+        let mut share = ndarray::Array1::<f32>::zeros(3);
+        order[..count.min(order.len())].iter().for_each(|row| share += &soft_label(train.score.row(*row), 4.0));
+        let share = share / count.min(order.len()) as f32;
+        let quality = |expert: usize| share[expert].max(1e-3).ln() / 4.0 + if expert == best { favour } else { 0.0 };
+        let error =
+            (0..3).map(|expert| (found.quality[expert] - found.quality[0] - quality(expert) + quality(0)).abs()).fold(0.0, f32::max);
+        // Keys are kept in 16 bits: the last of the neighbours may be another of those that lie as far.
+        assert!(error < 0.03, "{error}");
+        near += usize::from(error < 2e-3);
+    }
+    assert!(near * 10 >= val.rows() * 8, "{near} of {}", val.rows());
+}
+
+#[test]
+fn networks_and_mixtures_are_exported_as_they_were_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = written(folder.path(), "outcomes.jsonl", &lines(150, 1.0).join("\n"));
+    for (kind, loss) in [("mlp", "soft-label"), ("auto", "auto")] {
+        let out = folder.path().join(kind);
+        // An export that differs from the trainer is an error.
+        let fitted = run_fit(&path, &out, &["--router", kind, "--loss", loss]).unwrap();
+        assert!(fitted.bundle.manifest.training["export_agreement"]["most"].as_f64().unwrap() < 0.01, "{kind}");
+        let gain = &fitted.bundle.manifest.training["guard"];
+        assert!(gain["gain"].as_f64().unwrap() > 0.1, "{kind}: {gain}");
+    }
+}
