@@ -26,6 +26,7 @@ use sha2::{Digest, Sha256};
 use crate::{publish, store::Store};
 
 pub use spec::Spec;
+pub(crate) use spec::as_on_the_command_line;
 
 /// Where Kubernetes reads a container's termination message.
 const TERMINATION_LOG: &str = "/dev/termination-log";

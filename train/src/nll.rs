@@ -32,8 +32,9 @@ impl TextLikelihood {
     }
 }
 
-/// How likely llama.cpp's server finds a text after a conversation. The sampler is forced to it by a grammar that knows no other text;
-/// the log-probabilities are those of the model, before the grammar. `server` is its root, without `/v1`.
+/// How likely llama.cpp's server finds a text after a conversation: of the tokens its own tokenizer makes of it. The sampler is held to
+/// these by a grammar that knows nothing else; the log-probabilities are those of the model, before the grammar. `server` is its root,
+/// without `/v1`.
 ///
 /// # Errors
 /// The server is not llama.cpp's, does not answer, or could not be made to say the text.
@@ -43,23 +44,29 @@ pub async fn of_text(client: &Client, server: &str, messages: &[Value], text: &s
     }
     let applied = post(client, &format!("{server}/apply-template"), &json!({"messages": messages})).await?;
     let prompt = applied["prompt"].as_str().context("the server applies no template: it is not llama.cpp's")?;
-    let grammar = format!("root ::= {}", literal(text));
-    let asked =
-        json!({"prompt": prompt, "n_predict": text.len() + 8, "temperature": 0, "n_probs": 1, "grammar": grammar, "cache_prompt": true});
+    let tokenized =
+        post(client, &format!("{server}/tokenize"), &json!({"content": text, "add_special": false, "parse_special": false})).await?;
+    let ids: Vec<u64> = tokenized["tokens"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+    let asked = json!({
+        "prompt": prompt, "n_predict": ids.len() + 1, "temperature": 0, "n_probs": 1, "grammar": grammar(&ids), "cache_prompt": true,
+    });
     let forced = post(client, &format!("{server}/completion"), &asked).await?;
     let said = forced["content"].as_str().unwrap_or_default();
     if said != text {
         bail!("the server was to say {text:?} and said {said:?}");
     }
     let entries = forced["completion_probabilities"].as_array().context("the server returns no log-probabilities")?;
-    // The end of the answer comes last, as a token without text: it is no part of the text.
-    let mut tokens = Vec::with_capacity(entries.len());
-    for entry in entries.iter().filter(|entry| entry["token"] != "" || entry["bytes"].as_array().is_some_and(|bytes| !bytes.is_empty())) {
+    // The end of the answer comes last: it is no part of the text.
+    let mut tokens = Vec::with_capacity(ids.len());
+    for (entry, id) in entries.iter().zip(&ids) {
+        if entry["id"].as_u64() != Some(*id) {
+            bail!("the server said {text:?} in other tokens than its tokenizer's");
+        }
         let logprob = entry["logprob"].as_f64().context("a token has no log-probability")?;
         tokens.push((entry["token"].as_str().unwrap_or_default().to_owned(), logprob));
     }
-    if tokens.is_empty() {
-        bail!("the server returned no tokens");
+    if tokens.is_empty() || tokens.len() < ids.len() {
+        bail!("the server returned {} of {} tokens", tokens.len(), ids.len());
     }
     Ok(TextLikelihood { tokens })
 }
@@ -74,28 +81,17 @@ async fn post(client: &Client, url: &str, body: &Value) -> Result<Value> {
     Ok(answer)
 }
 
-/// A string literal of llama.cpp's grammar language.
-fn literal(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for letter in text.chars() {
-        match letter {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            letter => quoted.push(letter),
-        }
-    }
-    quoted.push('"');
-    quoted
+/// These tokens, in llama.cpp's grammar language. A grammar of the text alone would let the sampler cut it into tokens as it likes.
+fn grammar(ids: &[u64]) -> String {
+    let tokens: Vec<String> = ids.iter().map(|id| format!("<[{id}]>")).collect();
+    format!("root ::= {}", tokens.join(" "))
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::{literal, of_logprobs};
+    use super::{grammar, of_logprobs};
 
     #[test]
     fn the_mean_is_per_token_and_absent_unless_whole() {
@@ -106,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn grammar_literals_escape_what_would_end_them() {
-        assert_eq!(literal("a\"b\\c\nd"), r#""a\"b\\c\nd""#);
+    fn a_grammar_knows_one_sequence_of_tokens() {
+        assert_eq!(grammar(&[35716, 18]), "root ::= <[35716]> <[18]>");
     }
 }

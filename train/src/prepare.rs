@@ -121,7 +121,11 @@ pub struct PrepareOptions {
     pub fingerprints: std::collections::BTreeMap<String, String>,
 }
 
-fn above_zero(text: &str) -> Result<f64, String> {
+/// Reads a number above 0.
+///
+/// # Errors
+/// It is none.
+pub(crate) fn above_zero(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0).ok_or_else(|| "a number above 0 is expected".to_owned())
 }
 
@@ -207,8 +211,15 @@ fn summary(prepared: &Result<Prepared>) -> String {
 /// The manifest is wrong, by file and field.
 pub fn read_experts(manifest: &Path, options: &PrepareOptions) -> Result<Vec<Expert>> {
     let yaml = std::fs::read_to_string(manifest).with_context(|| format!("reading {}", manifest.display()))?;
-    let in_file = |error: api::ManifestError| anyhow::anyhow!("{}: {error}", manifest.display());
-    let objects = api::read_objects(&yaml).map_err(in_file)?;
+    experts_of(&yaml, manifest.parent().unwrap_or(Path::new("")), options).with_context(|| manifest.display().to_string())
+}
+
+/// The experts of a manifest's text; relative paths in it start at `base`.
+///
+/// # Errors
+/// The manifest is wrong, by field.
+pub fn experts_of(yaml: &str, base: &Path, options: &PrepareOptions) -> Result<Vec<Expert>> {
+    let objects = api::read_objects(yaml)?;
     let names = objects.routers.iter().flat_map(|router| &router.spec.experts).map(|expert| expert.name.clone()).collect::<Vec<_>>();
     let mut expert_urls = std::collections::BTreeMap::new();
     for given in &options.expert_url {
@@ -217,12 +228,8 @@ pub fn read_experts(manifest: &Path, options: &PrepareOptions) -> Result<Vec<Exp
             None => names.iter().for_each(|name| drop(expert_urls.insert(name.clone(), given.clone()))),
         }
     }
-    let standalone = api::Standalone {
-        base_directory: manifest.parent().unwrap_or(Path::new("")).into(),
-        secrets_directory: options.secrets.clone(),
-        expert_urls,
-    };
-    Ok(api::read_manifest(&yaml, &standalone).map_err(in_file)?.experts)
+    let standalone = api::Standalone { base_directory: base.into(), secrets_directory: options.secrets.clone(), expert_urls };
+    Ok(api::read_manifest(yaml, &standalone)?.experts)
 }
 
 /// Asks, scores and writes.
@@ -244,7 +251,7 @@ pub fn prepare(queries: &Path, experts: &[Expert], out: &Path, options: &Prepare
     }
     let journal = Journal::open(&journal_path, options.fresh)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting threads")?;
-    let asked = runtime.block_on(ask_and_score(plan, &journal, bertscore, options));
+    let asked = runtime.block_on(ask_and_score(plan, &journal, bertscore, out, options));
     runtime.shutdown_timeout(Duration::from_millis(100));
     let (prepared, rows) = asked?;
     if prepared.ending != Ending::Interrupted {
@@ -262,6 +269,7 @@ async fn ask_and_score(
     plan: Plan,
     journal: &Journal,
     bertscore: Option<BertScore>,
+    out: &Path,
     options: &PrepareOptions,
 ) -> Result<(Prepared, Vec<Row>)> {
     let mut signals = Signals::new()?;
@@ -272,11 +280,20 @@ async fn ask_and_score(
     let wanted = plan.wanted();
     let rows = plan.rows(&journal::read(journal.path())?);
     let outcomes = rows.iter().map(|row| row.outcomes.len()).sum();
+    // Sums of decimal prices, told without the dust of binary sums.
+    let spent_usd = (spent_usd * 1e12).round() / 1e12;
     let mut prepared = Prepared { ending, queries: rows.len(), outcomes, wanted, failures: failures.len(), spent_usd };
     if ending == Ending::Interrupted {
         return Ok((prepared, Vec::new()));
     }
-    let scoring = tokio::task::spawn_blocking(move || score_rows(rows, bertscore.as_ref()));
+    let earlier = out.to_owned();
+    let scoring = tokio::task::spawn_blocking(move || {
+        let mut rows = rows;
+        if let Some(bertscore) = &bertscore {
+            scoring::take_over(&mut rows, &earlier, bertscore.name());
+        }
+        score_rows(rows, bertscore.as_ref())
+    });
     tokio::select! {
         scored = scoring => Ok((prepared, scored.context("scoring")??)),
         () = signals.next() => {

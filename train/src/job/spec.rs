@@ -134,7 +134,7 @@ impl Spec {
 ///
 /// # Errors
 /// An option is none.
-pub(super) fn as_on_the_command_line<Options: clap::Args>(arguments: &[&str]) -> Result<Options> {
+pub(crate) fn as_on_the_command_line<Options: clap::Args>(arguments: &[&str]) -> Result<Options> {
     let command = Options::augment_args(clap::Command::new("job").no_binary_name(true));
     let matches = command.try_get_matches_from(arguments)?;
     Ok(Options::from_arg_matches(&matches)?)

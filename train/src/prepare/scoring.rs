@@ -1,5 +1,7 @@
 //! Answers to scores: right or wrong by the query's rule, similarity of meaning by BERTScore.
 
+use std::{collections::HashMap, path::Path};
+
 use anyhow::{Context, Result};
 use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
 
@@ -7,7 +9,7 @@ use super::progress::Scored;
 use crate::{
     bertscore::BertScore,
     judge::Judge,
-    outcomes::{Outcome, Row},
+    outcomes::{Outcome, Reader, Row},
 };
 
 /// Scores every answer that has no score yet, of rows with something to score against. On all cores.
@@ -31,6 +33,24 @@ pub fn score_rows(mut rows: Vec<Row>, bertscore: Option<&BertScore>) -> Result<V
     Ok(rows)
 }
 
+/// Takes BERTSim over from an earlier file where it scored the same answer against the same reference by the same encoder: an answer is
+/// paid for once, and compared once. A file that cannot be read is none.
+pub(super) fn take_over(rows: &mut [Row], earlier: &Path, by: &str) {
+    let Ok(reader) = Reader::open(earlier) else { return };
+    let known: HashMap<String, Row> = reader.map_while(Result::ok).map(|(_, row)| (row.id.clone(), row)).collect();
+    for row in rows {
+        let Some(before) = known.get(&row.id).filter(|before| before.reference == row.reference) else { continue };
+        if before.other.get("bertsim_by").and_then(|name| name.as_str()) != Some(by) {
+            continue;
+        }
+        for outcome in row.outcomes.iter_mut().filter(|outcome| outcome.bertsim.is_none()) {
+            let same = before.outcomes.iter().find(|old| old.expert == outcome.expert && old.response == outcome.response);
+            outcome.bertsim = same.and_then(|old| old.bertsim);
+        }
+        row.other.insert("bertsim_by".into(), by.into());
+    }
+}
+
 fn judge_row(row: &mut Row, judge: &Judge) {
     for outcome in row.outcomes.iter_mut().filter(|outcome| outcome.score.is_none()) {
         outcome.score = outcome.response.as_deref().map(|response| if judge.is_right(response) { 1.0 } else { 0.0 });
@@ -51,4 +71,43 @@ fn compare_row(row: &mut Row, bertscore: &BertScore) -> Result<()> {
     }
     row.other.insert("bertsim_by".into(), bertscore.name().into());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::outcomes::Writer;
+
+    fn row(reference: &str, response: &str, more: serde_json::Value) -> Row {
+        let mut row = json!({"id": "a", "prompt": "p", "reference": reference, "outcomes": [{"expert": "atlas", "response": response}]});
+        row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(row).unwrap()
+    }
+
+    #[test]
+    fn a_comparison_is_taken_over_where_nothing_in_it_has_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("earlier.jsonl.gz");
+        let mut before = row("Rome", "Rome.", json!({"bertsim_by": "encoder 1"}));
+        before.outcomes[0].bertsim = Some(0.75);
+        let mut writer = Writer::create(&path).unwrap();
+        writer.write(&before).unwrap();
+        writer.finish().unwrap();
+        for (row, by, expected) in [
+            (row("Rome", "Rome.", json!({})), "encoder 1", Some(0.75)),
+            (row("Rome", "Rome.", json!({})), "encoder 2", None),
+            (row("Rome", "Milan.", json!({})), "encoder 1", None),
+            (row("Roma", "Rome.", json!({})), "encoder 1", None),
+            (row("Rome", "Rome.", json!({"id": "b"})), "encoder 1", None),
+        ] {
+            let mut rows = [row];
+            take_over(&mut rows, &path, by);
+            assert_eq!(rows[0].outcomes[0].bertsim, expected, "{rows:?}");
+        }
+        let mut rows = [row("Rome", "Rome.", json!({}))];
+        take_over(&mut rows, &folder.path().join("none"), "encoder 1");
+        assert_eq!(rows[0].outcomes[0].bertsim, None);
+    }
 }
