@@ -5,7 +5,7 @@ XTASK := $(CARGO) run --quiet --package xtask
 EVERYTHING := --workspace --all-features
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites fetch build images test lint fmt generate check-generated demo bench bench-quality audit clean
+.PHONY: help prerequisites fetch build images test lint fmt generate check-generated demo bench bench-operator bench-quality audit clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || grep '##' Makefile
@@ -50,6 +50,10 @@ demo: prerequisites ## The whole loop on real answers: ask experts, score, train
 bench: prerequisites ## Added latency, throughput, memory: direct, Envoy, and each kind of router (target/bench/latency.json)
 	@$(XTASK) -- fetch --group bench
 	@$(XTASK) --features bench --release -- bench
+
+bench-operator: prerequisites ## A thousand routers of five experts on a real API server: seconds to settle, calls, memory, writes at rest
+	@$(XTASK) -- kubernetes
+	$(CARGO) test --release --package tests --test cluster -- --ignored --nocapture scale
 
 bench-quality: prerequisites ## Train every kind of router on every recorded pool of DATA=folder and compare them (target/bench/quality.json)
 	@$(XTASK) -- fetch onnxruntime encoder
