@@ -44,7 +44,11 @@ pub async fn draw(dashboard: &Value, prometheus: &Prometheus, start: f64, end: f
         match panel["type"].as_str().unwrap_or_default() {
             "stat" => {
                 let value = lines(panel, prometheus, end, end).await?.first().and_then(|(_, points)| points.last().copied());
-                let _ = write!(svg, "<text class=\"big\" x=\"12\" y=\"62\">{}</text>", value.map_or("-".into(), |(_, value)| shown(value, unit)));
+                let _ = write!(
+                    svg,
+                    "<text class=\"big\" x=\"12\" y=\"62\">{}</text>",
+                    value.map_or("-".into(), |(_, value)| shown(value, unit))
+                );
             }
             "table" => table(&mut svg, panel, prometheus, end, w).await?,
             "bargauge" => bars(&mut svg, &lines(panel, prometheus, end, end).await?, unit, w),
@@ -77,6 +81,10 @@ fn legend(format: &str, labels: &Value) -> String {
     let mut text = format.to_owned();
     for (label, value) in labels.as_object().into_iter().flatten() {
         text = text.replace(&format!("{{{{{label}}}}}"), value.as_str().unwrap_or_default());
+    }
+    // A label that is empty is not there at all.
+    while let Some((before, after)) = text.split_once("{{").and_then(|(before, rest)| Some((before, rest.split_once("}}")?.1))) {
+        text = format!("{before}{after}");
     }
     text
 }
@@ -131,7 +139,10 @@ async fn table(svg: &mut String, panel: &Value, prometheus: &Prometheus, end: f6
     let column = |index: usize| 300.0 + (w - 320.0) * (index + 1) as f64 / targets.len() as f64;
     let mut units = BTreeMap::new();
     for override_ in panel["fieldConfig"]["overrides"].as_array().into_iter().flatten() {
-        units.insert(override_["matcher"]["options"].as_str().unwrap_or_default(), override_["properties"][0]["value"].as_str().unwrap_or_default());
+        units.insert(
+            override_["matcher"]["options"].as_str().unwrap_or_default(),
+            override_["properties"][0]["value"].as_str().unwrap_or_default(),
+        );
     }
     for (index, target) in targets.iter().enumerate() {
         let heading = escaped(target["legendFormat"].as_str().unwrap_or_default());
@@ -156,7 +167,6 @@ fn escaped(text: &str) -> String {
 /// As a person writes it.
 fn shown(value: f64, unit: &str) -> String {
     let short = |value: f64| match value.abs() {
-        _ if !value.is_finite() => "-".to_owned(),
         0.0 => "0".to_owned(),
         size if size >= 1e9 => format!("{:.1} G", value / 1e9),
         size if size >= 1e6 => format!("{:.1} M", value / 1e6),
@@ -166,6 +176,7 @@ fn shown(value: f64, unit: &str) -> String {
         _ => format!("{value:.4}"),
     };
     match unit {
+        _ if !value.is_finite() => "-".to_owned(),
         "currencyUSD" => format!("${}", short(value)),
         "percentunit" => format!("{:.1} %", 100.0 * value),
         "s" if value.abs() < 1e-3 => format!("{:.0} µs", 1e6 * value),

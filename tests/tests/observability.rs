@@ -8,8 +8,7 @@ use clap::Parser as _;
 use replay::{Answer, Options, Replay, Script};
 use serde_json::{Value, json};
 use tests::{
-    Router, client, eventually,
-    picture,
+    Router, client, eventually, picture,
     prometheus::{Prometheus, RULES, Target, dashboards, promtool, substituted},
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -72,7 +71,9 @@ async fn every_panel_and_rule_has_data_and_money_adds_up() -> Result<()> {
         for (kind, tokens) in [("input", book.input), ("cached_input", book.cached), ("output", book.output)] {
             same(kind, of(&format!("expert_router_tokens_total{{{labels}, type=\"{kind}\"}}")).await?, tokens)?;
         }
-        let answered = format!("gen_ai_client_operation_duration_seconds_count{{router=\"alpha\", gen_ai_provider_name=\"{expert}\", error_type=\"\"}}");
+        let answered = format!(
+            "gen_ai_client_operation_duration_seconds_count{{router=\"alpha\", gen_ai_provider_name=\"{expert}\", error_type=\"\"}}"
+        );
         same("answers", of(&answered).await?, book.answers)?;
     }
     let (cost, baseline) = books.by_expert.values().fold((0.0, 0.0), |sum, book| (sum.0 + book.cost, sum.1 + book.baseline));
@@ -246,7 +247,10 @@ fn train(folder: &Path) -> Result<()> {
             {"expert": "small", "score": score(small), "bertsim": score(small), "completion_tokens": 11, "seconds": 0.1},
             {"expert": "large", "score": score(!small) - 0.05, "bertsim": score(!small) - 0.05, "completion_tokens": 53, "seconds": 0.5},
         ]);
-        rows += &format!("{}\n", json!({"id": number.to_string(), "dataset": "made-up", "split": split, "prompt": prompt, "outcomes": outcomes}));
+        rows += &format!(
+            "{}\n",
+            json!({"id": number.to_string(), "dataset": "made-up", "split": split, "prompt": prompt, "outcomes": outcomes})
+        );
     }
     let file = folder.join("outcomes.jsonl");
     fs::write(&file, rows)?;

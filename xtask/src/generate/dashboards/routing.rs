@@ -256,7 +256,7 @@ fn configuration() -> Row {
                 Unit::Bytes,
                 "Memory",
                 "Resident memory of the largest process of each router.",
-                [query("max by (router) (process_resident_memory_bytes)", "{{router}}")],
+                [query("max by (router) (process_resident_memory_bytes{router!=\"\"})", "{{router}}")],
             ),
         ],
     }
