@@ -26,7 +26,6 @@ const IDLE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Store {
     options: BTreeMap<String, String>,
-    client: reqwest::Client,
 }
 
 /// A file that is not there, as against one that cannot be had.
@@ -65,8 +64,7 @@ impl Store {
         }
         // Somebody in this process may have been first; then theirs serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().connect_timeout(CONNECT).read_timeout(IDLE).build().context("building an HTTP client")?;
-        Ok(Self { options, client })
+        Ok(Self { options })
     }
 
     /// A whole file of at most so many bytes.
@@ -78,7 +76,10 @@ impl Store {
         match self.place(address)? {
             Place::Disk(path) => read_disk(&path, most),
             Place::Web(url) => {
-                let asked = self.client.get(url).send().await.map_err(reqwest::Error::without_url).with_context(|| shown.clone())?;
+                // Made only where it is needed: without any certificate authority on the machine there is none.
+                let client = reqwest::Client::builder().connect_timeout(CONNECT).read_timeout(IDLE).build();
+                let client = client.context("building an HTTP client")?;
+                let asked = client.get(url).send().await.map_err(reqwest::Error::without_url).with_context(|| shown.clone())?;
                 match asked.status() {
                     StatusCode::NOT_FOUND | StatusCode::GONE => bail!(NotThere(shown)),
                     status if !status.is_success() => bail!("{shown}: the server answers {status}"),

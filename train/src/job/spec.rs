@@ -64,12 +64,17 @@ impl Spec {
         let text = match scoring.metric.unwrap_or(Metric::BERTSim) {
             Metric::BERTSim => "bertsim".to_owned(),
             Metric::Match => "score".to_owned(),
-            Metric::Mixed => match scoring.bert_sim_weight.as_ref().map_or(0.5, api::Decimal::value) {
-                weight if weight <= 0.0 => "score".to_owned(),
-                weight if weight < 1.0 => format!("{weight}*bertsim+{}*score", 1.0 - weight),
-                weight if weight == 1.0 => "bertsim".to_owned(),
-                weight => bail!("scoring.bertSimWeight: expected 0 to 1, got {weight}"),
-            },
+            Metric::Mixed => {
+                let weight = scoring.bert_sim_weight.as_ref().map_or(0.5, api::Decimal::value);
+                anyhow::ensure!(weight <= 1.0, "scoring.bertSimWeight: expected 0 to 1, got {weight}");
+                if weight <= 0.0 {
+                    "score".to_owned()
+                } else if weight < 1.0 {
+                    format!("{weight}*bertsim+{}*score", 1.0 - weight)
+                } else {
+                    "bertsim".to_owned()
+                }
+            }
         };
         text.parse().map_err(anyhow::Error::msg)
     }
