@@ -92,8 +92,16 @@ pub async fn reconcile(model: Arc<DeserializeGuard<RouterModel>>, context: Arc<C
 fn happenings(standing: &Standing, before: &RouterModelStatus, status: &RouterModelStatus) -> Vec<Happening> {
     let mut happenings = Vec::new();
     let say = |reason: &str, note: String| Happening { warning: false, reason: reason.to_owned(), note, action: "Train" };
-    if let Some(name) = standing.job.as_ref().and_then(|job| job.metadata.name.as_ref()) {
-        happenings.push(say("JobCreated", format!("created Job {name}")));
+    if let Some(job) = &standing.job {
+        // A reason for each step: events of one reason are counted together, and show the words of the first.
+        let step = job.metadata.labels.as_ref().and_then(|labels| labels.get(jobs::STEP));
+        let reason = match step.map(String::as_str) {
+            Some("prepare") => "PrepareStarted",
+            Some("fit") => "FitStarted",
+            Some("evaluate") => "EvaluateStarted",
+            _ => "PublishStarted",
+        };
+        happenings.push(say(reason, format!("created Job {}", job.metadata.name.as_deref().unwrap_or_default())));
     }
     if let Some(bundle) = status.bundle.as_ref().filter(|bundle| before.bundle.as_ref() != Some(*bundle)) {
         happenings.push(say("Promoted", format!("bundle {} is in force now", bundle.digest)));

@@ -43,6 +43,9 @@ const KEPT_SECONDS: i32 = 24 * 3600;
 /// Pods that may fail before their Job has.
 const BACKOFF_LIMIT: i32 = 3;
 
+/// On Jobs and their Pods: which step.
+pub const STEP: &str = "expertrouter.dev/step";
+
 const CONFIG: &str = "/etc/expert-router";
 const QUERIES: &str = "/queries";
 const SECRETS: &str = "/var/run/secrets/expertrouter.dev/experts";
@@ -238,7 +241,7 @@ pub fn template_digest(model: &ValidModel, spec: &JobSpec) -> String {
 
 fn labels(model: &ValidModel, step: Step) -> BTreeMap<String, String> {
     let mut labels = names::labels(&model.owner.key, "job");
-    labels.insert("expertrouter.dev/step".to_owned(), word(step).to_owned());
+    labels.insert(STEP.to_owned(), word(step).to_owned());
     labels
 }
 

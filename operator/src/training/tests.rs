@@ -71,7 +71,7 @@ impl World {
         self.observed.jobs.retain(|job| job.state != JobState::Active || standing.active.as_deref() == Some(job.name.as_str()));
         if let Some(job) = &standing.job {
             let name = job.metadata.name.clone().unwrap();
-            self.created.push(job.metadata.labels.as_ref().unwrap()["expertrouter.dev/step"].clone());
+            self.created.push(job.metadata.labels.as_ref().unwrap()[jobs::STEP].clone());
             self.observed.jobs.push(SeenJob { name, uid: "u".into(), state: JobState::Active });
         }
         (self.findings, self.status) = report::of_standing(&valid, &standing, &self.status, Some(1), self.now);
