@@ -77,6 +77,16 @@ pub fn merge(before: &[Condition], findings: &[Finding], generation: Option<i64>
     findings.iter().map(|finding| condition(before, finding, generation, now)).collect()
 }
 
+/// The same, with the conditions before that no finding speaks of: they still speak of the generation they were found for.
+#[must_use]
+pub fn merge_some(before: &[Condition], findings: &[Finding], generation: Option<i64>, now: Timestamp, order: &[&str]) -> Vec<Condition> {
+    let mut conditions = merge(before, findings, generation, now);
+    let others = before.iter().filter(|condition| !findings.iter().any(|finding| finding.kind == condition.type_));
+    conditions.extend(others.cloned());
+    conditions.sort_by_key(|condition| order.iter().position(|kind| *kind == condition.type_));
+    conditions
+}
+
 fn condition(before: &[Condition], finding: &Finding, generation: Option<i64>, now: Timestamp) -> Condition {
     let status = finding.verdict.as_str();
     let same = before.iter().find(|condition| condition.type_ == finding.kind && condition.status == status);
@@ -131,6 +141,14 @@ mod tests {
         let first = merge(&[], &[Finding::yes("A", "A", ""), Finding::yes("B", "B", "")], None, at(1));
         let second = merge(&first, &[Finding::yes("B", "B", "")], None, at(2));
         assert_eq!(second.len(), 1);
+    }
+
+    #[test]
+    fn what_was_not_looked_at_stays_as_it_was_found() {
+        let first = merge(&[], &[Finding::yes("A", "A", ""), Finding::yes("B", "B", "")], Some(1), at(1));
+        let second = merge_some(&first, &[Finding::no("A", "X", "")], Some(2), at(2), &["A", "B"]);
+        let found: Vec<_> = second.iter().map(|condition| (condition.type_.as_str(), condition.observed_generation)).collect();
+        assert_eq!(found, [("A", Some(2)), ("B", Some(1))]);
     }
 
     #[test]

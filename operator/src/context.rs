@@ -15,7 +15,7 @@ use kube::{
 
 use crate::{
     apply::{Applier, ApplyError, in_words},
-    cache::{Cache, Kind},
+    cache::{Cache, Kind, ObjectKey},
     config::Config,
     dependencies::Dependencies,
     events::Events,
@@ -25,6 +25,12 @@ use crate::{
     status::StatusWriter,
     watch::{Triggers, Watch},
 };
+
+/// The version of a Secret, and the keys it has.
+type KeysOfVersion = (String, Arc<BTreeSet<String>>);
+
+/// What is watched in a namespace, or in all.
+type Scoped<K> = (Option<String>, Store<DeserializeGuard<K>>);
 
 /// Shared by all reconciles.
 pub struct Context {
@@ -54,7 +60,7 @@ pub struct Context {
     pub optional: Mutex<BTreeSet<Kind>>,
     /// Kept from one visit of a router to the next.
     pub router_state: Routers,
-    secret_keys: Mutex<HashMap<(String, String), (String, Arc<BTreeSet<String>>)>>,
+    secret_keys: Mutex<HashMap<ObjectKey, KeysOfVersion>>,
     failures: Mutex<HashMap<OwnerKey, u32>>,
 }
 
@@ -129,8 +135,11 @@ impl Context {
     /// # Errors
     /// The API server cannot be asked.
     pub async fn secret_keys(&self, namespace: &str, name: &str) -> Result<Option<Arc<BTreeSet<String>>>, Error> {
-        let Some(seen) = self.cache.get(Kind::Secret, namespace, name) else { return Ok(None) };
         let key = (namespace.to_owned(), name.to_owned());
+        let Some(seen) = self.cache.get(Kind::Secret, namespace, name) else {
+            self.secret_keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            return Ok(None);
+        };
         let known = self.secret_keys.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some((version, keys)) = known
             && version == seen.resource_version
@@ -167,7 +176,7 @@ pub struct Stores<K>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    stores: RwLock<Vec<(Option<String>, Store<DeserializeGuard<K>>)>>,
+    stores: RwLock<Vec<Scoped<K>>>,
 }
 
 impl<K> Default for Stores<K>

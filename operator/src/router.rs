@@ -13,7 +13,10 @@ pub mod valid;
 
 use std::{sync::Arc, time::Duration};
 
-use api::{ExpertRouter, status::ExpertRouterStatus};
+use api::{
+    ExpertRouter,
+    status::{ExpertRouterStatus, router_conditions},
+};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use kube::{
     Api,
@@ -26,7 +29,7 @@ use serde_json::json;
 use crate::{
     apply::ApplyError,
     cache::{Detail, Kind},
-    conditions::{Finding, merge},
+    conditions::{Finding, merge, merge_some},
     context::{Context, Error},
     events::{Happening, of_conditions},
     names,
@@ -62,7 +65,7 @@ pub async fn reconcile(router: Arc<DeserializeGuard<ExpertRouter>>, context: Arc
         Ok(valid) => valid,
         Err(problem) => return visit.refuse(&problem.to_string()).await,
     };
-    let spend = context.router_state.spend_to_keep(&visit.owner, &router.spec.budgets, &references);
+    let spend = context.router_state.spend_to_keep(&visit.owner, &router.spec.budgets);
     let plan = match plan::plan(&valid, spend.as_deref(), &context.config.images) {
         Ok(plan) => plan,
         Err(plan::TooLarge { bytes }) => {
@@ -73,7 +76,7 @@ pub async fn reconcile(router: Arc<DeserializeGuard<ExpertRouter>>, context: Arc
     let applied = match visit.apply(plan).await {
         Ok(applied) => applied,
         Err(Error::Apply(error @ ApplyError::Taken { .. })) => {
-            visit.tell(&judge::name_taken(&error.to_string(), &visit.before), &visit.before.clone()).await?;
+            visit.tell_refusal(&judge::name_taken(&error.to_string(), &visit.before)).await?;
             return Ok(Action::requeue(TAKEN_RETRY));
         }
         Err(error) => {
@@ -118,7 +121,7 @@ impl<'a> Visit<'a> {
 
     /// The spec makes no sense: nothing is touched, so that what was in force stays.
     async fn refuse(&self, problem: &str) -> Result<Action, Error> {
-        self.tell(&judge::invalid(problem, &self.before), &self.before.clone()).await?;
+        self.tell_refusal(&judge::invalid(problem, &self.before)).await?;
         Ok(Action::await_change())
     }
 
@@ -169,11 +172,22 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// Status and events, both only where something changed.
+    /// Nothing else was looked at: the rest of the status stays.
+    async fn tell_refusal(&self, findings: &[Finding]) -> Result<(), Error> {
+        let mut after = self.before.clone();
+        after.conditions = merge_some(&self.before.conditions, findings, self.generation, Timestamp::now(), &router_conditions::ALL);
+        self.write(findings, after).await
+    }
+
     async fn tell(&self, findings: &[Finding], status: &ExpertRouterStatus) -> Result<(), Error> {
         let mut after = status.clone();
-        after.observed_generation = self.generation;
         after.conditions = merge(&self.before.conditions, findings, self.generation, Timestamp::now());
+        self.write(findings, after).await
+    }
+
+    /// Status and events, both only where something changed.
+    async fn write(&self, findings: &[Finding], mut after: ExpertRouterStatus) -> Result<(), Error> {
+        after.observed_generation = self.generation;
         if self.context.status.write(&self.owner, &self.version, &self.before, &after).await? {
             let mut happenings = of_conditions(&self.before.conditions, findings, &judge::WAITS);
             if let Some(model) = after.model.as_ref().filter(|model| self.before.model.as_ref() != Some(*model)) {

@@ -75,7 +75,7 @@ pub fn judge(router: &ValidRouter, facts: &Facts, before: &ExpertRouterStatus) -
     let accepted = Finding::yes(ACCEPTED, "Valid", "the spec makes sense");
     let resolved = experts_resolved(router);
     let (model, compatible) = model(router, facts);
-    let sidecars = sidecars(router, facts);
+    let sidecars = sidecars(facts);
     let gateway = gateway_ready(router, facts, before);
     let ready = ready(router, facts, &resolved, gateway.as_ref(), before);
     let optional = [model, compatible, sidecars, gateway];
@@ -176,7 +176,7 @@ fn reason_of(problem: &str) -> &'static str {
     }
 }
 
-fn sidecars(_: &ValidRouter, facts: &Facts) -> Option<Finding> {
+fn sidecars(facts: &Facts) -> Option<Finding> {
     let sidecars: Vec<&PodFacts> = facts.pods.values().filter(|pod| pod.role == "sidecar").collect();
     if sidecars.is_empty() {
         return None;

@@ -21,7 +21,6 @@ use hyper_util::{
 use super::{
     judge::Report,
     spend::{Ledger, read_metrics},
-    valid::References,
 };
 use crate::{
     cache::Detail,
@@ -89,7 +88,7 @@ impl Routers {
 
     /// What the ConfigMap is to have; nothing while nothing was spent.
     #[must_use]
-    pub fn spend_to_keep(&self, owner: &Owner, budgets: &[Budget], _: &References) -> Option<String> {
+    pub fn spend_to_keep(&self, owner: &Owner, budgets: &[Budget]) -> Option<String> {
         let routers = self.lock();
         let written = &routers.get(&owner.uid)?.written;
         let nothing = budgets.is_empty() || *written == Ledger::default();
@@ -258,14 +257,14 @@ mod tests {
     fn what_was_spent_is_told_when_it_matters_and_known_to_the_next_operator() {
         let routers = Routers::default();
         assert!(routers.spent(&owner(), &budgets(), None).is_empty());
-        assert_eq!(routers.spend_to_keep(&owner(), &budgets(), &References::default()), None);
+        assert_eq!(routers.spend_to_keep(&owner(), &budgets()), None);
         assert!(routers.learn(&owner(), &budgets(), &asked(1.0), 200));
         assert!(!routers.learn(&owner(), &budgets(), &asked(1.0), 210), "nothing came since");
         assert_eq!(routers.spent(&owner(), &budgets(), None)["day"].0, 1.0);
-        let kept = routers.spend_to_keep(&owner(), &budgets(), &References::default()).unwrap();
+        let kept = routers.spend_to_keep(&owner(), &budgets()).unwrap();
         let next = Routers::default();
         assert_eq!(next.spent(&owner(), &budgets(), Some(&kept))["day"].0, 1.0);
-        assert_eq!(next.spend_to_keep(&owner(), &budgets(), &References::default()), Some(kept));
+        assert_eq!(next.spend_to_keep(&owner(), &budgets()), Some(kept));
         assert!(next.spent(&owner(), &[], None).is_empty());
     }
 

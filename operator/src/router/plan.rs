@@ -83,7 +83,7 @@ pub fn plan(router: &ValidRouter, spend: Option<&str>, images: &Images) -> Resul
     }
     if let Some(gateway) = router.gateway() {
         children.extend(gateway::children(router, gateway, images));
-        children.push(network::policy(router, gateway));
+        children.push(network::policy(router));
     }
     if router.has_pod_monitors && wants_pod_monitor(router) {
         children.push(pod_monitor(router));

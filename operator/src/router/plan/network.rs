@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 
-use api::router::Gateway;
 use serde_json::{Value, json};
 
 use super::{gateway, metadata, names};
@@ -14,7 +13,7 @@ use crate::{apply::Child, cache::Kind, router::valid::ValidRouter};
 
 /// The policy.
 #[must_use]
-pub fn policy(router: &ValidRouter, _: &Gateway) -> Child {
+pub fn policy(router: &ValidRouter) -> Child {
     let name = names::gateway(router.name());
     let object = json!({
         "metadata": metadata(router, &name, "gateway"),
