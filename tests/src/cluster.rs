@@ -16,9 +16,10 @@ use std::{
     process::Command,
     sync::{Mutex, OnceLock, PoisonError},
     thread,
+    time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use tempfile::TempDir;
 
 pub use api::{Api, Refusal};
@@ -54,10 +55,24 @@ impl Cluster {
             let started = Self::start_blocking().and_then(|cluster| {
                 cluster.kubectl(&["apply", "--filename", &workspace().join("crds").to_string_lossy()])?;
                 cluster.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "customresourcedefinitions", "--all"])?;
+                cluster.wait_for_documents()?;
                 Ok(cluster)
             });
             started.unwrap_or_else(|error| panic!("no Kubernetes API server: {error:#}"))
         })
+    }
+
+    /// What the server tells kubectl of kinds and fields follows a moment after a definition is established.
+    fn wait_for_documents(&self) -> Result<()> {
+        for kind in ["expertrouters.spec", "routermodels.spec"] {
+            let mut attempts = 0;
+            while let Err(error) = self.kubectl(&["explain", kind]) {
+                attempts += 1;
+                ensure!(attempts < 100, "kubectl explain {kind}: {error}");
+                thread::sleep(Duration::from_millis(300));
+            }
+        }
+        Ok(())
     }
 
     /// A control plane of a test's own, without the CRDs: for what others would not survive.
