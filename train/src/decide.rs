@@ -77,12 +77,13 @@ impl Chooser {
     /// Of experts by name, with what they charge.
     #[must_use]
     pub fn new(experts: &[String], prices: &[Option<Prices>], placements: &BTreeMap<String, Placement>) -> Self {
-        let expert = |(name, prices): (&String, &Option<Prices>)| Expert {
+        // Only places count here, and outcomes have experts under names that no manifest may use ("a+b").
+        let expert = |(at, (name, prices)): (usize, (&String, &Option<Prices>))| Expert {
             prices: *prices,
             placement: placements.get(name).copied(),
-            ..Expert::plain(name)
+            ..Expert::plain(&format!("expert-{at}"))
         };
-        let experts = experts.iter().zip(prices).map(expert).collect();
+        let experts = experts.iter().zip(prices).enumerate().map(expert).collect();
         Self { snapshot: Snapshot::of(experts) }
     }
 
@@ -235,4 +236,32 @@ pub fn cost_weights(mean_cost: f64) -> Vec<f64> {
     // A doubling every four steps, from 0.001 to 30 scores for the mean cost.
     all.extend((0..60).map(|step| 0.001 * 2_f64.powf(f64::from(step) / 4.0) * unit));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ndarray::array;
+    use routing::Prices;
+
+    use super::{Chooser, Predictions, Rule};
+
+    #[test]
+    fn experts_may_have_any_name_and_settings_decide_between_score_and_cost() {
+        let flat = |usd: f64| Some(Prices { per_request: usd, ..Prices::default() });
+        let chooser = Chooser::new(&["a+b 16k".into(), "c/d".into()], &[flat(0.02), flat(0.01)], &BTreeMap::new());
+        let predictions = Predictions {
+            quality: array![[0.9, 0.8], [0.5, 0.6]],
+            output_tokens: array![[1.0, 1.0], [1.0, 1.0]],
+            seconds: vec![1.0, 1.0],
+            prompt_tokens: vec![1.0, 1.0],
+        };
+        let check = |rule: Rule, expected: [usize; 2]| assert_eq!(chooser.choose(&predictions, rule).unwrap(), expected, "{rule:?}");
+        check(Rule::Quality, [0, 1]);
+        check(Rule::Cost { tolerance: 0.05 }, [0, 1]);
+        check(Rule::Cost { tolerance: 0.15 }, [1, 1]);
+        check(Rule::Balanced { cost_weight: 0.05 }, [0, 1]);
+        check(Rule::Balanced { cost_weight: 0.2 }, [1, 1]);
+    }
 }
