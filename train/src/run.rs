@@ -169,13 +169,15 @@ fn spec(yaml: &str, name: Option<&str>) -> Result<Spec> {
         let all: Vec<&str> = objects.models.iter().filter_map(|model| model.metadata.name.as_deref()).collect();
         bail!("expected one RouterModel{}, found {}", name.map(|name| format!(" {name}")).unwrap_or_default(), list(&all));
     };
-    let router = match &model.spec.experts.expert_router_ref {
+    let mut router = match &model.spec.experts.expert_router_ref {
         None => of_endpoints(model)?,
         Some(reference) => {
             let found = objects.routers.iter().find(|router| router.metadata.name.as_deref() == Some(reference.name.as_str()));
             found.with_context(|| format!("experts.expertRouterRef: there is no ExpertRouter {} in the file", reference.name))?.clone()
         }
     };
+    // What it is served with is no part of how it is asked; mostly it is the very bundle that is still to be made.
+    router.spec.model = None;
     Ok(Spec { router, model: model.clone() })
 }
 
@@ -242,7 +244,7 @@ mod tests {
     use super::spec;
 
     const ROUTER: &str = "apiVersion: expertrouter.dev/v1alpha1\nkind: ExpertRouter\nmetadata: {name: chat}\nspec:\n  experts:\n\
-        \x20   - {name: atlas, url: \"http://127.0.0.1:1/v1\", modelName: atlas-7b}\n";
+        \x20   - {name: atlas, url: \"http://127.0.0.1:1/v1\", modelName: atlas-7b}\n  model: {routerModelRef: {name: m}}\n";
     const MODEL: &str = "---\napiVersion: expertrouter.dev/v1alpha1\nkind: RouterModel\nmetadata: {name: NAME}\nspec:\n\
         \x20 queries: {uri: queries.jsonl}\n  experts: EXPERTS\n  output: {directory: trained}\n";
 
@@ -253,7 +255,7 @@ mod tests {
     #[test]
     fn experts_are_those_of_the_router_or_the_models_own() {
         let named = spec(&format!("{ROUTER}{}", model("m", "{expertRouterRef: {name: chat}}")), None).unwrap();
-        assert_eq!(named.experts(), ["atlas"]);
+        assert_eq!((named.experts(), named.router.spec.model), (vec!["atlas".to_owned()], None));
         let own = model("m", "{endpoints: [{name: birch, url: \"http://127.0.0.1:2/v1\", modelName: birch-1b}]}");
         assert_eq!(spec(&own, None).unwrap().experts(), ["birch"]);
         let both = format!("{ROUTER}{own}{}", model("n", "{expertRouterRef: {name: chat}}"));
