@@ -8,3 +8,4 @@ mod operator;
 mod rules;
 mod scale;
 mod seen;
+mod training;
