@@ -312,9 +312,9 @@ spec:
 
 /// Every kind of question there is for alpha: for the one expert and the other, streamed and whole, with the usage shown and not.
 fn question(number: u32) -> Value {
-    let text = if number % 2 == 0 { format!("What is {number} plus 3?") } else { law(number as usize) };
+    let text = if number.is_multiple_of(2) { format!("What is {number} plus 3?") } else { law(number as usize) };
     let mut body = json!({"model": "auto", "messages": [{"role": "user", "content": text}]});
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         body["stream"] = json!(true);
         body["stream_options"] = json!({"include_usage": true});
     }
@@ -349,7 +349,7 @@ impl Books {
         let (expert, reason) = (header("x-expert-router-expert"), header("x-expert-router-reason"));
         let shown_cost = header("x-expert-router-cost-usd");
         let text = response.text().await?;
-        let usage = match text.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]").last() {
+        let usage = match text.lines().filter_map(|line| line.strip_prefix("data: ")).rfind(|data| *data != "[DONE]") {
             Some(last) => serde_json::from_str::<Value>(last)?,
             None => serde_json::from_str::<Value>(&text)?,
         }["usage"]
