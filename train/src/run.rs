@@ -258,18 +258,18 @@ mod tests {
         assert_eq!((named.experts(), named.router.spec.model), (vec!["atlas".to_owned()], None));
         let own = model("m", "{endpoints: [{name: birch, url: \"http://127.0.0.1:2/v1\", modelName: birch-1b}]}");
         assert_eq!(spec(&own, None).unwrap().experts(), ["birch"]);
-        let both = format!("{ROUTER}{own}{}", model("n", "{expertRouterRef: {name: chat}}"));
-        assert_eq!(spec(&both, Some("n")).unwrap().experts(), ["atlas"]);
+        let both = format!("{ROUTER}{own}{}", model("second", "{expertRouterRef: {name: chat}}"));
+        assert_eq!(spec(&both, Some("second")).unwrap().experts(), ["atlas"]);
     }
 
     #[test]
     fn what_is_missing_is_named() {
         let lost = model("m", "{expertRouterRef: {name: elsewhere}}");
-        let two = format!("{lost}{}", model("n", "{expertRouterRef: {name: chat}}"));
+        let two = format!("{lost}{}", model("second", "{expertRouterRef: {name: chat}}"));
         for (yaml, name, problem) in [
             (ROUTER.to_owned(), None, "expected one RouterModel, found none"),
-            (two.clone(), None, "expected one RouterModel, found m, n"),
-            (two, Some("o"), "expected one RouterModel o, found m, n"),
+            (two.clone(), None, "expected one RouterModel, found m, second"),
+            (two, Some("o"), "expected one RouterModel o, found m, second"),
             (lost, None, "there is no ExpertRouter elsewhere"),
         ] {
             let error = format!("{:#}", spec(&yaml, name).unwrap_err());
