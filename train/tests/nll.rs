@@ -1,5 +1,7 @@
 //! Likelihoods against the real llama.cpp server: what one request finds equals what asking token by token finds.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use std::{
     io::{BufRead, BufReader},
     path::Path,

@@ -1,5 +1,7 @@
 //! `expert-router-train run`: one manifest, one folder; the second time nothing is asked and nothing is trained.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use std::{fs, process::Command};
 
 use replay::{Answer, Options, Recording, Replay};

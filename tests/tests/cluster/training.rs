@@ -1,8 +1,6 @@
 //! From two manifests to a published model and a snapshot with it, by the operator with the chart's rights. There is no node: the test
 //! plays Jobs by running the real `expert-router-train` as the Job's container would, with its mounts as folders of this machine.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
-
 use std::{
     collections::BTreeMap,
     fs,

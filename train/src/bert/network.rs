@@ -259,7 +259,7 @@ impl Network {
         for text in texts {
             for head in 0..self.config.heads {
                 let place = s![text.clone(), self.columns(head)];
-                let [query, key, value] = three.each_ref().map(|all| all.slice(place.clone()));
+                let [query, key, value] = three.each_ref().map(|all| all.slice(place));
                 shares.push(attention(query, key, value, self.scale(), context.slice_mut(place)));
             }
         }
@@ -346,8 +346,8 @@ impl Back<'_> {
         for (at, text) in texts.iter().enumerate() {
             for head in 0..heads {
                 let place = s![text.clone(), self.network.columns(head)];
-                let three = trace.three.each_ref().map(|all| all.slice(place.clone()));
-                let gradients = found.each_mut().map(|all| all.slice_mut(place.clone()));
+                let three = trace.three.each_ref().map(|all| all.slice(place));
+                let gradients = found.each_mut().map(|all| all.slice_mut(place));
                 attention_back(three, &trace.shares[at * heads + head], self.network.scale(), of_context.slice(place), gradients);
             }
         }

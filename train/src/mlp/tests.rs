@@ -61,15 +61,12 @@ fn it_learns_what_is_not_linear_under_either_loss() {
 fn an_expert_with_few_scores_may_join() {
     let ((views, mut targets), (others, truth)) = (exclusive_or(1_200, 1), exclusive_or(400, 2));
     // A third expert, the opposite of the first, scored on a fourth of the rows.
-    let third = |targets: &Targets, keep: usize| {
-        let column = |(row, expert): (usize, usize)| match expert {
-            2 if row % keep != 0 => f32::NAN,
-            2 => targets.deviation[[row, 1]],
-            _ => targets.deviation[[row, expert]],
-        };
-        Array2::from_shape_fn((targets.deviation.nrows(), 3), column)
+    let column = |(row, expert): (usize, usize)| match expert {
+        2 if row % 4 != 0 => f32::NAN,
+        2 => targets.deviation[[row, 1]],
+        _ => targets.deviation[[row, expert]],
     };
-    targets.deviation = third(&targets, 4);
+    targets.deviation = Array2::from_shape_fn((1_200, 3), column);
     targets.expert_means = array![0.5, 0.5, 0.5];
     targets.output_tokens = Array2::from_elem((1_200, 3), f32::NAN);
     for loss in [Loss::Score, Loss::SoftLabel { temperature: 4.0 }] {

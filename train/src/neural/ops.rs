@@ -167,7 +167,7 @@ fn normal(x: f32) -> (f32, f32) {
     let magnitude = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
     let bell = exp(-magnitude * magnitude);
     let t = 1.0 / (1.0 + 0.327_591_1 * magnitude);
-    let tail = t * (0.254_829_592 + t * (-0.284_496_736 + t * (1.421_413_741 + t * (-1.453_152_027 + t * 1.061_405_429)))) * bell;
+    let tail = t * (0.254_829_6 + t * (-0.284_496_72 + t * (1.421_413_8 + t * (-1.453_152_1 + t * 1.061_405_4)))) * bell;
     let below = if x < 0.0 { 0.5 * tail } else { 1.0 - 0.5 * tail };
     (below, bell * 0.398_942_3)
 }
