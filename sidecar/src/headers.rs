@@ -98,11 +98,13 @@ pub fn to_client(expert: &HeaderMap) -> HeaderMap {
     headers
 }
 
-/// A number as a header, in as few digits as tell it apart.
+/// A number as a header: plain digits, at most twelve decimals (a millionth of a millionth of a dollar), without what sums of floats add
+/// far behind them.
 #[must_use]
 pub fn number(value: f64) -> HeaderValue {
-    // Plain digits: Rust never writes exponents here.
-    HeaderValue::from_str(&format!("{value}")).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    let digits = format!("{value:.12}");
+    let digits = digits.trim_end_matches('0').trim_end_matches('.');
+    HeaderValue::from_str(digits).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 #[cfg(test)]
@@ -160,6 +162,8 @@ mod tests {
     #[test]
     fn small_costs_are_plain_digits() {
         assert_eq!(number(0.000_000_25), "0.00000025");
+        assert_eq!(number(0.000_017_700_000_000_000_003), "0.0000177");
+        assert_eq!(number(120.0), "120");
         assert_eq!(number(0.0), "0");
     }
 }

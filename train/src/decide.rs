@@ -167,6 +167,19 @@ pub enum MarketError {
     },
 }
 
+/// A manifest's snapshot for decisions without calls: no expert is asked here, so neither its Secrets nor its address need be at hand.
+fn read_prices(yaml: &str, path: &Path) -> Result<Snapshot, api::ManifestError> {
+    let objects = api::read_objects(yaml)?;
+    let experts = objects.routers.iter().flat_map(|router| &router.spec.experts);
+    let nowhere = |name: &String| (name.clone(), Expert::plain(name).base_url);
+    let standalone = api::Standalone {
+        base_directory: path.parent().map(Path::to_path_buf).unwrap_or_default(),
+        secrets_directory: Some("secrets".into()),
+        expert_urls: experts.filter(|expert| expert.deployment.is_some()).map(|expert| nowhere(&expert.name)).collect(),
+    };
+    api::read_manifest(yaml, &standalone)
+}
+
 impl Market {
     /// Of a manifest, or of none.
     ///
@@ -176,8 +189,7 @@ impl Market {
         let Some(path) = manifest else { return Ok(Self { snapshot: None }) };
         let name = path.display().to_string();
         let yaml = std::fs::read_to_string(path).map_err(|source| MarketError::Read { path: name.clone(), source })?;
-        let standalone = api::Standalone { base_directory: path.parent().map(Path::to_path_buf).unwrap_or_default(), ..Default::default() };
-        let snapshot = api::read_manifest(&yaml, &standalone).map_err(|source| MarketError::Manifest { path: name, source })?;
+        let snapshot = read_prices(&yaml, path).map_err(|source| MarketError::Manifest { path: name, source })?;
         Ok(Self { snapshot: Some(snapshot) })
     }
 
@@ -245,7 +257,27 @@ mod tests {
     use ndarray::array;
     use routing::Prices;
 
-    use super::{Chooser, Predictions, Rule};
+    use super::{Chooser, Predictions, Rule, read_prices};
+
+    #[test]
+    fn prices_are_read_without_the_secrets_and_addresses_that_only_asking_needs() {
+        let yaml = r#"
+apiVersion: expertrouter.dev/v1alpha1
+kind: ExpertRouter
+metadata: {name: chat}
+spec:
+  experts:
+    - {name: run, deployment: {image: "localhost/server:1", port: 8080}, modelName: m, pricing: {perRequest: "0.5"}}
+    - name: paid
+      url: https://llm.example.com/v1
+      modelName: m
+      credentials: {secretRef: {name: paid, key: apiKey}}
+      pricing: {perRequest: "0.25"}
+"#;
+        let snapshot = read_prices(yaml, std::path::Path::new("chat.yaml")).unwrap();
+        let prices: Vec<f64> = snapshot.experts.iter().filter_map(|expert| expert.prices).map(|prices| prices.per_request).collect();
+        assert_eq!(prices, [0.5, 0.25]);
+    }
 
     #[test]
     fn experts_may_have_any_name_and_settings_decide_between_score_and_cost() {
