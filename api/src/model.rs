@@ -270,7 +270,7 @@ pub struct Promotion {
     /// `Balanced`), or for `Cost` the share of its cost saved at no less than its score, such as `"0.3"`. Default `"0"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub required_gain: Option<Decimal>,
-    /// The share of requests that a new bundle also scores, unseen, before it may be promoted. Default 0.
+    /// The share of requests that a new bundle also scores, unseen, before it may be promoted. Default 0. Has no effect in this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 100))]
     pub shadow_percent: Option<u8>,

@@ -236,7 +236,7 @@ pub struct Observability {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "LogLevel")]
     pub log_level: Option<LogLevel>,
-    /// Where traces go.
+    /// Where traces go. The proxies are told by OpenTelemetry's usual variables; this version of them sends no traces yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Tracing>,
     /// Whether Prometheus is told to scrape by a PodMonitor: `Auto` (default) where the cluster knows PodMonitors, or `Never`.
