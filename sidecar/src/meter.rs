@@ -18,7 +18,7 @@ use routing::{Reason, health};
 use wire::{Usage, sse::Piece};
 
 pub use later::Later;
-pub use money::Money;
+pub use money::{Money, Work};
 
 use crate::{
     decide::{Choice, Timing},
@@ -212,7 +212,9 @@ impl Meter {
                 Usage { prompt_tokens, completion_tokens, cached_tokens: 0 }
             });
             let busy_seconds = served.sent.elapsed().as_secs_f64() / served.permit.mean_at_once().max(1.0);
-            served.money = Some(Money::of(&self.state.table, index, usage, served.usage.is_none(), busy_seconds));
+            let instructed = matches!(self.endpoint, EndpointLabel::ChatCompletions | EndpointLabel::Responses);
+            let work = Work { expert: index, usage, estimated: served.usage.is_none(), busy_seconds, instructed };
+            served.money = Some(Money::of(&self.state.table, &work));
         }
         served.money
     }

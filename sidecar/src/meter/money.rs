@@ -14,21 +14,40 @@ pub struct Money {
     pub priced: bool,
     /// Nothing where it has none.
     pub cost_usd: f64,
-    /// The policy's baseline expert for the same tokens and the same time; without one, the dearest of the router's experts.
+    /// The policy's baseline expert for the same question, answer and time; without one, the dearest of the router's experts. Its own
+    /// instructions are counted in place of those of the expert that answered.
     pub baseline_usd: Option<f64>,
+}
+
+/// What an expert did for a request.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Work {
+    /// Who answered.
+    pub expert: ExpertIndex,
+    /// Real, or estimated.
+    pub usage: Usage,
+    /// The expert's server said nothing of usage.
+    pub estimated: bool,
+    /// The expert's time that this answer took.
+    pub busy_seconds: f64,
+    /// The request was one that `prependMessages` are put before.
+    pub instructed: bool,
 }
 
 impl Money {
     /// The bill.
     #[must_use]
-    pub fn of(table: &Table, expert: ExpertIndex, usage: Usage, estimated: bool, busy_seconds: f64) -> Self {
-        let cost = |expert: ExpertIndex| table.experts().get(expert)?.prices.map(|prices| prices.cost_usd(usage, busy_seconds));
-        let own = cost(expert);
+    pub fn of(table: &Table, work: &Work) -> Self {
+        let cost = |expert: ExpertIndex| {
+            let prices = table.experts().get(expert)?.prices?;
+            Some(prices.cost_usd(usage_of(table, expert, work), work.busy_seconds))
+        };
+        let own = cost(work.expert);
         let baseline_usd = match table.baseline() {
             Some(baseline) => cost(baseline),
             None => (0..table.experts().len()).filter_map(cost).max_by(f64::total_cmp),
         };
-        Self { usage, estimated, priced: own.is_some(), cost_usd: own.unwrap_or(0.0), baseline_usd }
+        Self { usage: work.usage, estimated: work.estimated, priced: own.is_some(), cost_usd: own.unwrap_or(0.0), baseline_usd }
     }
 
     /// Less than nothing where the baseline would have been cheaper; unknown where one of the two has no prices.
@@ -36,6 +55,19 @@ impl Money {
     pub fn savings_usd(&self) -> Option<f64> {
         self.baseline_usd.filter(|_| self.priced).map(|baseline| baseline - self.cost_usd)
     }
+}
+
+/// What another expert would have used: the same, but for its own instructions. Exact where both have the same ones or none; else the
+/// difference is estimated, and the share of the prompt that came from a cache is taken to be the same.
+fn usage_of(table: &Table, expert: ExpertIndex, work: &Work) -> Usage {
+    let (own, other) = (table.prepended_tokens(work.expert), table.prepended_tokens(expert));
+    let usage = work.usage;
+    if !work.instructed || own == other {
+        return usage;
+    }
+    let prompt_tokens = usage.prompt_tokens.saturating_sub(own).saturating_add(other);
+    let share = usage.cached_tokens as f64 / usage.prompt_tokens.max(1) as f64;
+    Usage { prompt_tokens, cached_tokens: (share * prompt_tokens as f64).round() as u64, ..usage }
 }
 
 #[cfg(test)]
@@ -60,7 +92,8 @@ mod tests {
     fn check(baseline: Option<&str>, expert: &str, cost: f64, savings: Option<f64>) {
         let table = table(baseline);
         let usage = Usage { prompt_tokens: 1_000_000, completion_tokens: 500_000, cached_tokens: 200_000 };
-        let money = Money::of(&table, table.expert(expert).unwrap(), usage, false, 1.0);
+        let work = Work { expert: table.expert(expert).unwrap(), usage, estimated: false, busy_seconds: 1.0, instructed: true };
+        let money = Money::of(&table, &work);
         assert!((money.cost_usd - cost).abs() < 1e-9, "{money:?}");
         assert_eq!(money.savings_usd().map(|usd| (usd * 1e6).round() / 1e6), savings, "{money:?}");
     }
@@ -72,5 +105,23 @@ mod tests {
         check(Some("small"), "large", 29.0, Some(-26.0));
         check(Some("free"), "large", 29.0, None);
         check(None, "free", 0.0, None);
+    }
+
+    #[test]
+    fn a_baseline_is_charged_for_its_own_instructions_in_place_of_those_of_who_answered() {
+        let expert = |name: &str, instructions: usize| {
+            let message = serde_json::json!({"role": "system", "content": "word".repeat(instructions)});
+            serde_json::json!({"name": name, "baseUrl": "http://127.0.0.1:1/v1", "modelName": "m", "prependMessages": [message],
+                "prices": {"inputPerMillion": 1.0, "outputPerMillion": 0.0, "cachedInputPerMillion": 0.5}})
+        };
+        let json = serde_json::json!({"formatVersion": 1, "revision": "r", "router": "chat",
+            "experts": [expert("brief", 96), expert("broad", 996)], "policy": {"baselineExpert": "broad"}});
+        let table = Table::compile(serde_json::from_value(json).unwrap()).unwrap();
+        let usage = Usage { prompt_tokens: 200, completion_tokens: 0, cached_tokens: 100 };
+        let mut work = Work { expert: 0, usage, estimated: false, busy_seconds: 0.0, instructed: true };
+        // 100 tokens of its own instead of 1,000, half of them from a cache.
+        assert!((Money::of(&table, &work).baseline_usd.unwrap() - 1100.0 * 0.75e-6).abs() < 1e-12);
+        work.instructed = false;
+        assert_eq!(Money::of(&table, &work).savings_usd(), Some(0.0));
     }
 }

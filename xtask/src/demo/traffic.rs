@@ -119,8 +119,7 @@ impl Router<'_> {
             of("savings_usd"),
             100.0 * (1.0 - cost / baseline)
         ));
-        self.screen
-            .say("(the baseline is charged for the same tokens; its own longer instructions come on top, as the table above has them)");
+        self.screen.say("(the baseline is charged for the same questions and answers, and for its own longer instructions)");
         let (sum, count) = (of("decision_duration_seconds_sum{phase=\"total\"}"), of("decision_duration_seconds_count{phase=\"total\"}"));
         if count > 0.0 {
             self.screen.say(&format!("a decision took {:.1} ms on average", 1000.0 * sum / count));
