@@ -113,6 +113,7 @@ pub fn write_whole(path: &std::path::Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).with_context(failed)?;
+    crate::store::readable_by_all(file.path()).with_context(failed)?;
     file.persist(path).with_context(failed)?;
     Ok(())
 }

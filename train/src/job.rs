@@ -211,6 +211,7 @@ fn join_parts(workspace: &Path, parts: u32) -> Result<PathBuf> {
         std::io::copy(&mut part, &mut file).with_context(failed)?;
     }
     file.as_file().sync_all().with_context(failed)?;
+    crate::store::readable_by_all(file.path()).with_context(failed)?;
     file.persist(&whole).with_context(failed)?;
     Ok(whole)
 }

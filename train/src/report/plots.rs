@@ -187,6 +187,7 @@ pub(super) fn quality_cost_throughput(evaluation: &Evaluation) -> Result<Option<
         chart
             .configure_mesh()
             .x_desc("USD per 1,000 queries")
+            .x_label_formatter(&|usd: &f64| logarithmic_label(*usd))
             .y_desc("score")
             .label_style((FONT, 13, &INK.rgb))
             .axis_desc_style((FONT, 14, &INK.rgb))
@@ -305,4 +306,12 @@ pub(super) fn edge_against_cloud(evaluation: &Evaluation) -> Result<Option<Figur
         Ok(())
     })?;
     Ok(Some(Figure { title: "Edge against cloud", words, svg }))
+}
+
+/// The label of a logarithmic axis: 1, 2 and 5 of each power of ten, since those between would lie over each other.
+fn logarithmic_label(value: f64) -> String {
+    let power = (value.log10() + 1e-9).floor();
+    let digit = (value / 10_f64.powf(power)).round();
+    let decimals = (-power).max(0.0) as usize;
+    if [1.0, 2.0, 5.0].contains(&digit) { format!("{value:.decimals$}") } else { String::new() }
 }
