@@ -177,7 +177,9 @@ impl Filter {
     }
 
     fn event(&mut self, event: &[u8], output: &mut Output) -> Fate {
-        if mem::take(&mut self.oversized) || event.len() > self.max_event_bytes {
+        // The last line feed does not count: after a carriage return it may come with the next piece, too late for a verdict.
+        let length = event.strip_suffix(b"\n").unwrap_or(event).len();
+        if mem::take(&mut self.oversized) || length > self.max_event_bytes {
             return Fate::Kept;
         }
         let read = event::read(self.endpoint, self.hide_usage, event);

@@ -47,6 +47,14 @@ fn check(endpoint: Endpoint, hide_usage: bool, stream: &[u8], cuts: &[usize], ma
     Ok(())
 }
 
+#[test]
+fn an_event_as_long_as_allowed_is_read_wherever_its_last_line_end_is_cut() {
+    let stream = b"data: {\"error\":{\"message\":\"m\"}}\r\n\r\n";
+    for max_event_bytes in stream.len() - 4..=stream.len() {
+        (0..=stream.len()).for_each(|cut| check(Endpoint::ChatCompletions, false, stream, &[cut], max_event_bytes).unwrap());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
