@@ -64,6 +64,8 @@ async fn a_spent_budget_refuses_and_says_until_when() {
     let router = Router::start(snapshot(&[expert_json("one", &expert.url(), prices(1.0, 1.0, 1.0))], more)).await;
     assert_eq!(router.chat("one").await.status, 200);
     assert_eq!(router.chat("one").await.status, 200);
+    // Answers are metered after they went out, so a client may be a moment faster than its bill.
+    router.counts(r#"expert_router_budget_spent_usd{budget="day"}"#, 2.0).await;
     let refused = router.chat("one").await;
     assert_eq!(refused.error(), (429, "budget_exceeded".into()));
     assert!(refused.header("retry-after").parse::<u64>().unwrap() <= 86_400);
@@ -79,6 +81,7 @@ async fn a_spent_budget_prefers_the_cheaper_expert() {
     let more = json!({"budgets": [budget(5.0, "PreferCheaper")], "policy": {"fallbackExpert": "dear"}});
     let router = Router::start(snapshot(&experts, more)).await;
     assert_eq!(router.chat("auto").await.header("x-expert-router-expert"), "dear");
+    router.counts(r#"expert_router_budget_spent_usd{budget="day"}"#, 10.0).await;
     let answer = router.chat("auto").await;
     assert_eq!((answer.header("x-expert-router-expert"), answer.header("x-expert-router-reason")), ("cheap", "budget"));
 }
@@ -103,6 +106,7 @@ async fn a_client_key_is_asked_for_kept_from_the_expert_and_has_a_budget_of_its_
     assert_eq!(call(&[]).await.error(), (401, "invalid_api_key".into()));
     assert_eq!(call(&[("authorization", "Bearer key-c")]).await.error(), (401, "invalid_api_key".into()));
     assert_eq!(call(&[("authorization", "Bearer key-a")]).await.status, 200);
+    router.counts(r#"expert_router_client_cost_usd_total{client="search"}"#, 1.0).await;
     assert_eq!(call(&[("authorization", "Bearer key-a")]).await.error(), (429, "budget_exceeded".into()));
     assert_eq!(call(&[("x-expert-router-key", "key-b"), ("authorization", "Bearer for-the-expert")]).await.status, 200);
     let seen = expert.seen();
