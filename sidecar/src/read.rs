@@ -21,6 +21,8 @@ const PAUSES_IN_ALL: u32 = 10;
 const MAX_RESERVED: u64 = 1 << 20;
 /// How long an oversized body is read on.
 const LINGER: Duration = Duration::from_secs(5);
+/// How much of it, in times of the cap: what is left unread makes the closing connection a broken one to its client.
+const LINGER_CAPS: usize = 4;
 
 /// What a body may be.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +99,7 @@ fn too_slow(limits: Limits) -> Failure {
 }
 
 async fn too_large(incoming: &mut Incoming, limits: Limits) -> Failure {
-    let mut left = limits.bytes;
+    let mut left = limits.bytes.saturating_mul(LINGER_CAPS);
     let discard = async {
         while let Some(Ok(frame)) = incoming.frame().await {
             left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
