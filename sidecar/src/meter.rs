@@ -6,6 +6,7 @@
 
 mod later;
 mod money;
+mod record;
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -19,6 +20,7 @@ use wire::{Usage, sse::Piece};
 
 pub use later::Later;
 pub use money::{Money, Work};
+pub use record::{Record, milliseconds};
 
 use crate::{
     decide::{Choice, Timing},
@@ -221,8 +223,8 @@ impl Meter {
 
     fn settle(&mut self) {
         let _span = tracing::debug_span!("meter").entered();
-        let seconds = self.started.elapsed().as_secs_f64();
-        self.shared.metrics.request_ended(self.endpoint, self.outcome, self.status, seconds);
+        let duration = self.started.elapsed();
+        self.shared.metrics.request_ended(self.endpoint, self.outcome, self.status, duration.as_secs_f64());
         let answered = self.served.as_ref().is_some_and(|served| served.answered);
         let money = if answered { self.money() } else { None };
         if let Some(money) = &money {
@@ -237,7 +239,9 @@ impl Meter {
                 served.permit.report(health, self.shared.now());
             }
         }
-        self.log(seconds, money.as_ref());
+        if tracing::enabled!(target: "expert_router::request", tracing::Level::INFO) {
+            self.record(duration, money).log();
+        }
     }
 
     fn count_money(&self, money: &Money) {
@@ -259,40 +263,29 @@ impl Meter {
         (!failed.is_empty()).then(|| failed.iter().map(one).collect::<Vec<_>>().join(","))
     }
 
-    /// One line a request. Built only where somebody listens.
-    fn log(&self, seconds: f64, money: Option<&Money>) {
-        if !tracing::enabled!(target: "expert_router::request", tracing::Level::INFO) {
-            return;
-        }
+    /// All that is known by now. Made only where somebody listens.
+    fn record(&self, duration: Duration, money: Option<Money>) -> Record<'_> {
         let decided = self.decided.as_ref();
         let served = self.served.as_ref();
-        let usage = money.map(|money| money.usage);
-        let name = |index: usize| self.state.experts[index].name.as_str();
-        tracing::info!(
-            target: "expert_router::request",
-            request_id = self.request_id.to_str().unwrap_or_default(),
-            trace_id = self.trace.as_deref(),
-            endpoint = self.endpoint.as_str(),
-            outcome = self.outcome.as_str(),
-            status = self.status,
-            client = self.client.as_deref(),
-            expert = served.map(|served| served.permit.expert().name.as_str()),
-            chosen = decided.map(|decided| name(decided.expert)),
-            reason = decided.map(|decided| decided.reason.as_str()),
-            stream = self.stream,
-            attempts = self.attempts.sent,
-            failed = self.failed(),
-            input_tokens = usage.map(|usage| usage.prompt_tokens),
-            cached_tokens = usage.map(|usage| usage.cached_tokens),
-            output_tokens = usage.map(|usage| usage.completion_tokens),
-            estimated = money.map(|money| money.estimated),
-            cost_usd = money.filter(|money| money.priced).map(|money| money.cost_usd),
-            baseline_cost_usd = money.and_then(|money| money.baseline_usd),
-            decision_ms = decided.map(|decided| milliseconds(decided.timing.total)),
-            first_token_ms = served.and_then(|served| served.first_content).map(milliseconds),
-            duration_ms = milliseconds(Duration::from_secs_f64(seconds)),
-            "request"
-        );
+        Record {
+            started: self.started,
+            duration,
+            request_id: self.request_id.to_str().unwrap_or_default(),
+            trace: self.trace.as_deref(),
+            endpoint: self.endpoint,
+            outcome: self.outcome,
+            status: self.status,
+            client: self.client.as_deref(),
+            expert: served.map(|served| served.permit.expert().name.as_str()),
+            chosen: decided.map(|decided| self.state.experts[decided.expert].name.as_str()),
+            reason: decided.map(|decided| decided.reason),
+            stream: self.stream,
+            attempts: self.attempts.sent,
+            failed: self.failed(),
+            money,
+            timing: decided.map(|decided| decided.timing),
+            first_token: served.and_then(|served| served.first_content),
+        }
     }
 }
 
@@ -338,10 +331,4 @@ impl Served {
             }
         }
     }
-}
-
-/// With three decimals' worth of meaning.
-#[must_use]
-pub fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
