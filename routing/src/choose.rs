@@ -71,7 +71,7 @@ pub struct ExpertState {
 /// Why an expert was chosen. A closed set: these are metric labels and header values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
-    /// The client named it.
+    /// The client named it, or goes on from a response that it keeps.
     Pinned,
     /// The conversation is with it already.
     Session,

@@ -109,6 +109,12 @@ pub fn conversation_key(kind: &[u8], name: &[u8]) -> u128 {
     u128::from(high.hash_one((kind, name))) << 64 | u128::from(low.hash_one((kind, name)))
 }
 
+/// A name for a response that an expert's server keeps.
+#[must_use]
+pub fn stored_key(id: &str) -> u128 {
+    conversation_key(b"response", id.as_bytes())
+}
+
 /// The client's own id where it is sane, so that logs of both sides meet; else a new one.
 #[must_use]
 pub fn request_id(headers: &HeaderMap) -> HeaderValue {

@@ -10,7 +10,7 @@ use tracing::Instrument;
 use wire::{Endpoint, ErrorBody, Inbound, Kind, Prompt};
 
 use crate::{
-    controls::{Controls, conversation_key},
+    controls::{Controls, conversation_key, stored_key},
     failure::{Failure, Outcome},
     score::{self, Scored},
     shared::Shared,
@@ -69,7 +69,7 @@ pub async fn decide(
     scoring: Scoring,
 ) -> Result<Choice, Failure> {
     let begun = Instant::now();
-    let pin = pin(state, inbound)?;
+    let pin = pin(state, inbound)?.or_else(|| keeper(shared, state, inbound));
     if inbound.endpoint() == Endpoint::Embeddings && pin.is_none() {
         one_expert_embeds(state)?;
     }
@@ -136,6 +136,12 @@ fn pin(state: &State, inbound: &Inbound) -> Result<Option<usize>, Failure> {
             None => Err(Failure::of_wire(ErrorBody::unknown_model(name))),
         },
     }
+}
+
+/// Who keeps the response that this request goes on from.
+fn keeper(shared: &Shared, state: &State, inbound: &Inbound) -> Option<usize> {
+    let id = inbound.previous_response_id()?;
+    shared.stored.get(state.generation, stored_key(&id), shared.now())
 }
 
 /// Vectors of different models do not compare: where several could answer, the client has to say which.

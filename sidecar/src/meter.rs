@@ -23,6 +23,7 @@ pub use money::{Money, Work};
 pub use record::{Record, milliseconds};
 
 use crate::{
+    controls::stored_key,
     decide::{Choice, Timing},
     failure::Outcome,
     forward::Attempts,
@@ -173,10 +174,25 @@ impl Meter {
         served.usage = piece.seen.usage.or(served.usage);
         served.content_events += u64::from(piece.content_events);
         served.content_bytes += piece.content_bytes as u64;
+        if let Some(id) = &piece.response_id {
+            self.keeps(id);
+        }
+    }
+
+    /// The expert that answers keeps its response under this id. Noted at once: the client may go on from it as soon as it has the id.
+    fn keeps(&self, id: &str) {
+        let Some(served) = self.served.as_ref().filter(|served| served.answered) else { return };
+        self.shared.stored.put(self.state.generation, stored_key(id), served.permit.expert().index, self.shared.now());
     }
 
     /// A whole body was seen; gives its cost, which still fits into a header.
     pub fn whole(&mut self, body: &[u8], readable: bool) -> Option<f64> {
+        if readable
+            && self.endpoint == EndpointLabel::Responses
+            && let Some(id) = wire::stored::id_of_body(body)
+        {
+            self.keeps(&id);
+        }
         let served = self.served.as_mut()?;
         served.usage = if readable { Usage::of_body(body) } else { None };
         served.content_bytes = body.len() as u64;

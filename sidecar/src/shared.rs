@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use routing::{
     health::RetryBudget,
     session::Sessions,
-    snapshot::Snapshot,
+    snapshot::Session,
     table::{ExpertIndex, Table},
 };
 
@@ -34,6 +34,8 @@ pub struct Shared {
     pub limits: read::Limits,
     /// Conversations under way.
     pub sessions: Conversations,
+    /// Responses that experts' servers keep: who keeps which. Whatever the policy for conversations is, nobody else can go on from them.
+    pub stored: Conversations,
     /// Money spent.
     pub spend: Spend,
     /// What retries are paid from.
@@ -67,9 +69,11 @@ impl Shared {
         let snapshot = state.table.snapshot();
         spend.adopt(&snapshot.budgets);
         let retries = Mutex::new(RetryBudget::new(snapshot.policy.retry_budget_percent, Duration::ZERO));
-        let sessions = Conversations::new(state.generation, snapshot);
+        let sessions = Conversations::new(state.generation, snapshot.session.as_ref());
+        let stored = Conversations::new(state.generation, Some(&stored_responses()));
         Self {
             sessions,
+            stored,
             retries,
             spend,
             metrics,
@@ -94,7 +98,8 @@ impl Shared {
         let snapshot = state.table.snapshot();
         self.spend.adopt(&snapshot.budgets);
         lock(&self.retries).set_percent(snapshot.policy.retry_budget_percent);
-        self.sessions.rebind(&old.table, &state);
+        self.sessions.rebind(&old.table, &state, state.table.snapshot().session.as_ref());
+        self.stored.rebind(&old.table, &state, Some(&stored_responses()));
         self.state.store(Arc::new(state));
     }
 
@@ -122,14 +127,19 @@ pub fn unix_seconds() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// How long it is remembered who keeps a response: as long as people come back to a conversation within a day, and a few megabytes of them.
+fn stored_responses() -> Session {
+    Session { header: String::new(), ttl_seconds: 24 * 60 * 60, max_sessions: 50_000, switch_gain: 0.0 }
+}
+
 /// Which expert each conversation is with. Experts are numbers there, which mean something only together with their table: so the number
 /// of the state goes along, and requests of an older state neither read nor write.
 #[derive(Debug)]
 pub struct Conversations(Mutex<(u64, Option<Sessions>)>);
 
 impl Conversations {
-    fn new(generation: u64, snapshot: &Snapshot) -> Self {
-        Self(Mutex::new((generation, snapshot.session.as_ref().map(Sessions::new))))
+    fn new(generation: u64, policy: Option<&Session>) -> Self {
+        Self(Mutex::new((generation, policy.map(Sessions::new))))
     }
 
     /// The conversation's expert.
@@ -161,15 +171,15 @@ impl Conversations {
         self.len() == 0
     }
 
-    fn rebind(&self, old: &Table, new: &State) {
+    fn rebind(&self, old: &Table, new: &State, policy: Option<&Session>) {
         let mut inner = lock(&self.0);
         inner.0 = new.generation;
-        match (&mut inner.1, &new.table.snapshot().session) {
+        match (&mut inner.1, policy) {
             (Some(sessions), Some(policy)) => {
                 sessions.set_policy(policy);
                 sessions.rebind(|expert| new.table.expert(&old.experts().get(expert)?.name));
             }
-            (sessions, policy) => *sessions = policy.as_ref().map(Sessions::new),
+            (sessions, policy) => *sessions = policy.map(Sessions::new),
         }
     }
 }

@@ -8,6 +8,7 @@ mod json;
 pub mod models;
 pub mod request;
 pub mod sse;
+pub mod stored;
 pub mod usage;
 
 pub use error::{ErrorBody, Kind};

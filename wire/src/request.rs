@@ -193,6 +193,15 @@ impl Inbound {
         messages::opening(self)
     }
 
+    /// The stored response that this one goes on from: only the server that keeps it can answer.
+    #[must_use]
+    pub fn previous_response_id(&self) -> Option<Cow<'_, str>> {
+        if self.endpoint != Endpoint::Responses {
+            return None;
+        }
+        json::find(&self.members(), "previous_response_id").and_then(json::text)
+    }
+
     /// The body to send to an expert. The client's own bytes, not copied, where nothing changes.
     #[must_use]
     pub fn outbound(&self, change: &Outbound<'_>) -> Bytes {

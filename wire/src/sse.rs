@@ -73,6 +73,8 @@ pub struct Piece {
     pub content_events: u32,
     /// Bytes of answer text in this piece, to estimate tokens where usage never comes.
     pub content_bytes: usize,
+    /// The id of the response that begins in this piece (responses API).
+    pub response_id: Option<Box<str>>,
 }
 
 impl Filter {
@@ -184,6 +186,9 @@ impl Filter {
         }
         let read = event::read(self.endpoint, self.hide_usage, event);
         output.count(read.seen, read.content_bytes);
+        if read.response_id.is_some() {
+            output.piece.response_id = read.response_id;
+        }
         read.fate
     }
 }

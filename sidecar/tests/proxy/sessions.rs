@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::support::{Expert, Router, chat, expert_json, json_response, snapshot};
+use super::support::{Expert, Router, Step, chat, chunk, expert_json, json_response, snapshot};
 
 /// The first expert fails once, so that the conversation begins with the second.
 async fn begun() -> (Router, Expert, Expert) {
@@ -61,4 +61,30 @@ async fn conversations_outlive_a_new_snapshot_by_the_experts_name() {
     router.revision("r2").await;
     assert_eq!(turn(&router, &[("x-conversation", "c-1")], "Hello", &[]).await, "second no_model");
     assert_eq!(turn(&router, &[("x-conversation", "c-3")], "Hello", &[]).await, "first no_model");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_response_is_gone_on_from_where_it_is_kept() {
+    let whole = json!({"id": "resp_whole", "object": "response", "status": "completed", "output": []});
+    let event = |name: &str| format!("data: {}\n\n", json!({"type": name, "response": {"id": "resp_streamed"}}));
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    let stream = vec![Step::send(head), chunk(event("response.created")), chunk(event("response.completed")), Step::send("0\r\n\r\n")];
+    let first = Expert::always(vec![json_response(200, &json!({"id": "resp_of_first", "object": "response"}))]).await;
+    let second =
+        Expert::start(move |_, seen| if seen.json()["stream"] == true { stream.clone() } else { vec![json_response(200, &whole)] }).await;
+    let experts = [expert_json("first", &first.url(), json!({})), expert_json("second", &second.url(), json!({}))];
+    let router = Router::start(snapshot(&experts, json!({"policy": {"fallbackExpert": "first"}}))).await;
+    let respond = async |body: serde_json::Value| {
+        let answer = router.client.post("/v1/responses", &body).await;
+        format!("{} {}", answer.header("x-expert-router-expert"), answer.header("x-expert-router-reason"))
+    };
+    for stream in [false, true] {
+        assert_eq!(respond(json!({"model": "second", "input": "?", "stream": stream})).await, "second pinned");
+    }
+    for id in ["resp_whole", "resp_streamed"] {
+        assert_eq!(respond(json!({"model": "auto", "input": "And?", "previous_response_id": id})).await, "second pinned");
+        // Who names an expert gets that one, whatever comes of it.
+        assert_eq!(respond(json!({"model": "first", "input": "And?", "previous_response_id": id})).await, "first pinned");
+    }
+    assert_eq!(respond(json!({"model": "auto", "input": "And?", "previous_response_id": "resp_of_nobody"})).await, "first no_model");
 }

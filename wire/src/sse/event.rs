@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::{Seen, boundary};
-use crate::{Endpoint, Usage, json, request::Edit};
+use crate::{Endpoint, Usage, json, request::Edit, stored};
 
 /// What happens to an event on its way to the client.
 #[derive(Debug)]
@@ -23,13 +23,15 @@ pub(super) enum Fate {
 pub(super) struct Read {
     pub(super) seen: Seen,
     pub(super) content_bytes: usize,
+    /// Of the response that begins.
+    pub(super) response_id: Option<Box<str>>,
     pub(super) fate: Fate,
 }
 
 /// Reads a whole event with its line ends. What is no JSON object is kept: it means nothing to us and may to the client.
 pub(super) fn read(endpoint: Endpoint, hide_usage: bool, event: &[u8]) -> Read {
     let lines = Lines::of(event);
-    let mut read = Read { seen: Seen { error: lines.error, ..Seen::default() }, content_bytes: 0, fate: Fate::Kept };
+    let mut read = Read { seen: Seen { error: lines.error, ..Seen::default() }, content_bytes: 0, response_id: None, fate: Fate::Kept };
     if lines.data.trim_ascii() == b"[DONE]" {
         read.seen.done = true;
         return read;
@@ -82,12 +84,13 @@ fn call_bytes(function: &[(&str, &str)]) -> usize {
 fn read_response(members: &[(&str, &str)], lines: &Lines<'_>, read: &mut Read) {
     let name = json::find(members, "type").and_then(json::text);
     let name = name.as_deref().or(lines.name).unwrap_or("");
+    let response = || json::find(members, "response").and_then(|response| json::members(response).ok()).unwrap_or_default();
     match name {
+        "response.created" => read.response_id = stored::id_of(&response()),
         "response.completed" | "response.incomplete" | "response.failed" => {
             read.seen.done = true;
             read.seen.error |= name == "response.failed";
-            let response = json::find(members, "response").and_then(|response| json::members(response).ok()).unwrap_or_default();
-            read.seen.usage = json::find(&response, "usage").and_then(Usage::of_object);
+            read.seen.usage = json::find(&response(), "usage").and_then(Usage::of_object);
         }
         "error" => read.seen.error = true,
         _ if name.ends_with(".delta") => read.content_bytes = json::find(members, "delta").map_or(0, json::text_len),
