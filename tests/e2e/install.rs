@@ -1,0 +1,1 @@
+//! Namespaces under PodSecurity `restricted`, and the chart.
