@@ -3,6 +3,7 @@
 //! In: bytes of requests and responses. Out: what the router acts on, and the bytes to send on, in which everything we do not act on
 //! is as it came: numbers digit for digit, order of keys, unknown fields. Deliberately absent: I/O, and types for all of OpenAI's API.
 
+pub mod described;
 pub mod error;
 mod json;
 pub mod models;
@@ -11,6 +12,7 @@ pub mod sse;
 pub mod stored;
 pub mod usage;
 
+pub use described::Description;
 pub use error::{ErrorBody, Kind};
 pub use models::Model;
 pub use request::{Endpoint, Inbound, Needs, Outbound, Prompt, Turn};

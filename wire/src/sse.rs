@@ -16,7 +16,7 @@ use std::mem;
 use bytes::{Bytes, BytesMut};
 
 use self::{boundary::Boundary, event::Fate};
-use crate::{Endpoint, Usage};
+use crate::{Description, Endpoint, Usage};
 
 /// An event longer than this is passed on as it arrives and not looked into. It bounds what one stream can make us hold.
 pub const MAX_EVENT_BYTES: usize = 32 * 1024 * 1024;
@@ -51,6 +51,7 @@ impl Seen {
 pub struct Filter {
     endpoint: Endpoint,
     hide_usage: bool,
+    describe: bool,
     max_event_bytes: usize,
     /// The beginning of an event whose end has not come.
     pending: BytesMut,
@@ -75,6 +76,8 @@ pub struct Piece {
     pub content_bytes: usize,
     /// The id of the response that begins in this piece (responses API).
     pub response_id: Option<Box<str>>,
+    /// What the answer said of itself in this piece, where that was asked for.
+    pub description: Description,
 }
 
 impl Filter {
@@ -84,12 +87,20 @@ impl Filter {
         Self {
             endpoint,
             hide_usage,
+            describe: false,
             max_event_bytes: MAX_EVENT_BYTES,
             pending: BytesMut::new(),
             boundary: Boundary::default(),
             oversized: false,
             line_feed_owed: None,
         }
+    }
+
+    /// Also gathers what the answer says of itself, which costs an allocation or two.
+    #[must_use]
+    pub fn describing(mut self, describe: bool) -> Self {
+        self.describe = describe;
+        self
     }
 
     /// Takes the next piece of the body.
@@ -184,10 +195,13 @@ impl Filter {
         if mem::take(&mut self.oversized) || length > self.max_event_bytes {
             return Fate::Kept;
         }
-        let read = event::read(self.endpoint, self.hide_usage, event);
+        let read = event::read(self.endpoint, self.hide_usage, self.describe, event);
         output.count(read.seen, read.content_bytes);
         if read.response_id.is_some() {
             output.piece.response_id = read.response_id;
+        }
+        if let Some(description) = read.description {
+            output.piece.description.add(description);
         }
         read.fate
     }

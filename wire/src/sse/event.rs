@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::{Seen, boundary};
-use crate::{Endpoint, Usage, json, request::Edit, stored};
+use crate::{Description, Endpoint, Usage, json, request::Edit, stored};
 
 /// What happens to an event on its way to the client.
 #[derive(Debug)]
@@ -25,13 +25,15 @@ pub(super) struct Read {
     pub(super) content_bytes: usize,
     /// Of the response that begins.
     pub(super) response_id: Option<Box<str>>,
+    pub(super) description: Option<Description>,
     pub(super) fate: Fate,
 }
 
 /// Reads a whole event with its line ends. What is no JSON object is kept: it means nothing to us and may to the client.
-pub(super) fn read(endpoint: Endpoint, hide_usage: bool, event: &[u8]) -> Read {
+pub(super) fn read(endpoint: Endpoint, hide_usage: bool, describe: bool, event: &[u8]) -> Read {
     let lines = Lines::of(event);
-    let mut read = Read { seen: Seen { error: lines.error, ..Seen::default() }, content_bytes: 0, response_id: None, fate: Fate::Kept };
+    let seen = Seen { error: lines.error, ..Seen::default() };
+    let mut read = Read { seen, content_bytes: 0, response_id: None, description: None, fate: Fate::Kept };
     if lines.data.trim_ascii() == b"[DONE]" {
         read.seen.done = true;
         return read;
@@ -40,8 +42,14 @@ pub(super) fn read(endpoint: Endpoint, hide_usage: bool, event: &[u8]) -> Read {
     read.seen.error |= json::find(&members, "error").is_some();
     if endpoint == Endpoint::Responses {
         read_response(&members, &lines, &mut read);
+        if describe {
+            read.description = json::find(&members, "response")
+                .and_then(|response| json::members(response).ok())
+                .map(|response| Description::of_object(&response));
+        }
     } else {
         read_chunk(&members, hide_usage, event, &mut read);
+        read.description = describe.then(|| Description::of_object(&members));
     }
     read.seen.content = read.content_bytes > 0;
     read

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Filter, Piece, Seen};
-use crate::{Endpoint, Usage};
+use crate::{Description, Endpoint, Usage};
 
 /// What a whole stream came to.
 #[derive(Debug, Default, PartialEq)]
@@ -178,4 +178,17 @@ fn what_is_held_of_an_event_is_bounded() {
         filter.push(Bytes::from_static(b"data: and no end of it"));
         assert!(filter.pending.len() <= 1000);
     }
+}
+
+#[test]
+fn a_stream_is_described_where_that_is_asked_for() {
+    let body = "data: {\"id\":\"c-1\",\"model\":\"m-0624\",\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n\
+                data: {\"id\":\"c-1\",\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}]}\n\ndata: [DONE]\n\n";
+    let described =
+        |describe| Filter::new(Endpoint::ChatCompletions, false).describing(describe).push(Bytes::from_static(body.as_bytes())).description;
+    let expect = Description { id: Some("c-1".into()), model: Some("m-0624".into()), finish_reasons: vec!["length".into()] };
+    assert_eq!((described(true), described(false)), (expect, Description::default()));
+    let body = "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"id\":\"r-1\",\"model\":\"m\",\"status\":\"completed\"}}\n\n";
+    let piece = Filter::new(Endpoint::Responses, false).describing(true).push(Bytes::from_static(body.as_bytes()));
+    assert_eq!(piece.description.finish_reasons, ["completed".into()]);
 }
