@@ -1,14 +1,18 @@
 //! Third-party files that are too big for the repository or not ours to carry: ONNX Runtime, the encoder, the language model, Python
-//! packages, Envoy, Kubernetes' control plane, Prometheus. Comes in: the table of versions and hashes. Goes out: where a file lies in the user's
-//! cache folder. Absent: fetching (that is `xtask fetch`, `xtask kubernetes` and `xtask prometheus`) and any dependency, so that every room may ask without
-//! paying for it.
+//! packages, Envoy, Kubernetes' control plane and nodes, Prometheus. Comes in: the table of versions and hashes. Goes out: where a file lies in the user's
+//! cache folder. Absent: fetching (that is `xtask fetch`, `xtask kubernetes`, `xtask nodes` and `xtask prometheus`) and any dependency, so that every
+//! room may ask without paying for it.
 
 pub mod control_plane;
+pub mod definitions;
+pub mod nodes;
 mod place;
 pub mod prometheus;
 mod table;
 
 pub use control_plane::control_plane;
+pub use definitions::definitions;
+pub use nodes::node;
 pub use place::{Missing, cache_folder, file, onnx_runtime, part_folder, python, python_folder, requirements_id};
 pub use prometheus::prometheus;
 pub use table::{File, Group, PARTS, Part, REQUIREMENTS, Wheel, by_name};

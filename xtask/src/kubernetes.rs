@@ -50,7 +50,7 @@ fn build() -> Result<()> {
 }
 
 /// No debug information, and the version that the servers report: it is set when they are linked.
-fn link_flags(go_module: &str) -> Result<String> {
+pub(crate) fn link_flags(go_module: &str) -> Result<String> {
     let version = go_module.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes v")?.split(' ').next());
     let version = version.context("go.mod names no version of k8s.io/kubernetes")?;
     let (major, rest) = version.split_once('.').context("a version of Kubernetes has dots")?;

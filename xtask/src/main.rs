@@ -6,6 +6,8 @@
 mod audit;
 #[cfg(feature = "bench")]
 mod bench;
+#[cfg(feature = "definitions")]
+mod definitions;
 #[cfg(feature = "demo")]
 mod demo;
 mod fetch;
@@ -15,6 +17,7 @@ mod go;
 #[cfg(feature = "images")]
 mod images;
 mod kubernetes;
+mod nodes;
 mod prometheus;
 
 use clap::{Parser, Subcommand};
@@ -33,8 +36,13 @@ enum Task {
     Fetch(fetch::Arguments),
     /// Build Kubernetes' control plane for the tests into the user's cache folder
     Kubernetes(kubernetes::Arguments),
+    /// Build what makes a node for the end-to-end run (kubelet, containerd, CoreDNS ...) into the user's cache folder
+    Nodes,
     /// Build Prometheus and promtool for the tests into the user's cache folder, where PATH lacks them
     Prometheus,
+    /// Fetch the definitions (CRDs) of other projects that the tests of the cluster install
+    #[cfg(feature = "definitions")]
+    Definitions,
     /// Pack the three images as OCI archives, without a container engine
     #[cfg(feature = "images")]
     Images(images::Arguments),
@@ -56,7 +64,10 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Fetch(arguments) => fetch::run(&arguments),
         Task::Kubernetes(arguments) => kubernetes::run(&arguments),
+        Task::Nodes => nodes::run(),
         Task::Prometheus => prometheus::run(),
+        #[cfg(feature = "definitions")]
+        Task::Definitions => definitions::run(),
         #[cfg(feature = "images")]
         Task::Images(arguments) => images::run(&arguments),
         #[cfg(feature = "audit")]
