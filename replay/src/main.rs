@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -40,13 +41,16 @@ struct Arguments {
     /// The answer to prompts that are not recorded
     #[arg(long, env = "REPLAY_ANSWER", default_value = "This prompt is not in the recording.")]
     answer: String,
+    /// How long that answer takes at speed 1
+    #[arg(long, env = "REPLAY_ANSWER_SECONDS", default_value_t = 0.0, value_name = "SECONDS")]
+    answer_seconds: f64,
     /// What goes wrong with which request (see below)
     #[arg(long, env = "REPLAY_SCRIPT", default_value = "")]
     script: String,
     /// Begin the script anew after its last step
     #[arg(long, env = "REPLAY_REPEAT")]
     repeat: bool,
-    /// A file with the API key that requests must bear
+    /// A file with the API keys of which requests must bear one, a line each
     #[arg(long, env = "REPLAY_API_KEY_FILE", value_name = "FILE")]
     api_key_file: Option<PathBuf>,
     /// Serve TLS with this certificate chain (PEM)
@@ -90,7 +94,8 @@ fn options(arguments: Arguments) -> Result<Options> {
         bail!("--speed is {}; it is a number from 0", arguments.speed);
     }
     let script = Script::parse(&arguments.script).context("reading --script")?;
-    let api_key = arguments.api_key_file.as_deref().map(read).transpose()?;
+    let lasting = Duration::try_from_secs_f64(arguments.answer_seconds).context("reading --answer-seconds")?;
+    let api_keys = arguments.api_key_file.as_deref().map(read).transpose()?;
     let tls = match (&arguments.tls_certificate, &arguments.tls_key) {
         (Some(certificate), Some(key)) => Some(Tls { certificates: read(certificate)?, key: read(key)? }),
         _ => None,
@@ -99,14 +104,19 @@ fn options(arguments: Arguments) -> Result<Options> {
         listen: arguments.listen,
         recording,
         expert: arguments.expert,
-        fallback: Answer::text(arguments.answer),
+        fallback: Answer::text(arguments.answer).lasting(lasting),
         speed: arguments.speed,
         script: if arguments.repeat { script.repeating() } else { script },
-        api_key: api_key.map(|key| String::from_utf8_lossy(&key).trim().to_owned()),
+        api_keys: api_keys.map(|keys| lines(&keys)),
         tls,
         // Nobody could ask for them.
         keep_requests: 0,
     })
+}
+
+fn lines(bytes: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

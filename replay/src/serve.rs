@@ -34,8 +34,8 @@ pub struct Options {
     pub speed: f64,
     /// What goes wrong.
     pub script: Script,
-    /// The key that requests must bear.
-    pub api_key: Option<String>,
+    /// The keys of which requests must bear one; an empty list lets nobody in.
+    pub api_keys: Option<Vec<String>>,
     /// Serve TLS.
     pub tls: Option<Tls>,
     /// How many requests to keep for [`Replay::requests`]; 0 keeps none.
@@ -67,7 +67,7 @@ impl Default for Options {
             fallback: Answer::text("This prompt is not in the recording."),
             speed: 1.0,
             script: Script::fine(),
-            api_key: None,
+            api_keys: None,
             tls: None,
             keep_requests: 10_000,
         }

@@ -218,8 +218,9 @@ impl Expert {
     }
 
     fn is_allowed(&self, headers: &HeaderMap) -> bool {
-        let Some(key) = &self.options.api_key else { return true };
-        headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer ")) == Some(key)
+        let Some(keys) = &self.options.api_keys else { return true };
+        let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
+        shown.is_some_and(|shown| keys.iter().any(|key| key == shown))
     }
 
     fn model_names(&self) -> Vec<String> {

@@ -195,9 +195,9 @@ async fn stopping_frees_the_port_and_the_same_port_may_be_taken_again() {
 async fn a_key_is_asked_for_and_http2_is_spoken_plain_and_over_tls() {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let tls = Tls { certificates: made.cert.pem().into_bytes(), key: made.signing_key.serialize_pem().into_bytes() };
-    let key = Some("secret".to_owned());
-    let plain = Replay::start(Options { api_key: key.clone(), ..Options::default() }).await.unwrap();
-    let secure = Replay::start(Options { api_key: key, tls: Some(tls), ..Options::default() }).await.unwrap();
+    let keys = Some(vec!["before".to_owned(), "secret".to_owned()]);
+    let plain = Replay::start(Options { api_keys: keys.clone(), ..Options::default() }).await.unwrap();
+    let secure = Replay::start(Options { api_keys: keys, tls: Some(tls), ..Options::default() }).await.unwrap();
     assert!(secure.url().starts_with("https://"));
     let refused = send(&plain, CHAT, &question("x", json!({}))).await.unwrap();
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
