@@ -174,6 +174,8 @@ impl Standalone {
             namespace: router.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
             secret_files: self.secrets_directory.iter().flat_map(|folder| keys.clone().map(|key| file(folder, key))).collect(),
             model: self.model(spec, models)?,
+            // Here a bundle is in force as soon as it is trained; `expert-router --shadow-bundle` names one to try.
+            shadow: None,
             spent: BTreeMap::new(),
         })
     }

@@ -36,6 +36,11 @@ use crate::{
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!has(self.promotion) || !has(self.promotion.shadowPercent) || self.promotion.shadowPercent == 0 \
+              || has(self.output.persistentVolumeClaim) && !(has(self.job) && has(self.job.workspace))",
+     "message": crate::rules::SHADOW_ON_VOLUME},
+]))]
 pub struct RouterModelSpec {
     /// What is asked.
     pub queries: Queries,
@@ -259,6 +264,9 @@ pub enum AccessMode {
 /// When a new bundle takes the place of the old.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!has(self.shadowSeconds) || has(self.shadowPercent) && self.shadowPercent > 0", "message": crate::rules::SECONDS_OF_SHADOW},
+]))]
 pub struct Promotion {
     /// `Manual` (default): when somebody sets the annotation `expertrouter.dev/promote` to its digest (`status.candidate.digest`).
     /// `Automatic`: when it gains enough over the best single expert and is no worse than the bundle in service, on the same held-out
@@ -270,10 +278,16 @@ pub struct Promotion {
     /// `Balanced`), or for `Cost` the share of its cost saved at no less than its score, such as `"0.3"`. Default `"0"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub required_gain: Option<Decimal>,
-    /// The share of requests that a new bundle also scores, unseen, before it may be promoted. Default 0. Has no effect in this version.
+    /// The share of requests that a bundle on trial also scores, unseen, in the proxies of the routers that use this RouterModel. What it
+    /// would have chosen is counted (`expert_router_shadow_*`), and changes nothing. Default 0: none. It has to lie where those proxies
+    /// can read it: on the volume of `output.persistentVolumeClaim`, without a `job.workspace` of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 100))]
     pub shadow_percent: Option<u8>,
+    /// With `shadowPercent`, `Automatic` promotes a bundle no earlier than this long after it was trained. Default 3600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 2_592_000))]
+    pub shadow_seconds: Option<u32>,
 }
 
 /// Who promotes.

@@ -14,7 +14,7 @@ pub use expert::{Credentials, Expert, ExpertTls, Health, Pricing, ServiceAddress
 pub use policy::{Budget, BudgetScope, Bundle, BundleCredentials, ClientKeys, Model, Policy, Session, Weights};
 pub use workload::{
     Autoscaling, Deployment, Gateway, GatewayRef, HttpRoute, ImagePullPolicy, LogLevel, ModelCache, Observability, PodMonitorMode,
-    PodOverrides, ServiceType, Sidecar, Tracing,
+    PodOverrides, RequestLog, ServiceType, Sidecar, Tracing,
 };
 
 use crate::status::ExpertRouterStatus;

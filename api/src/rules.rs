@@ -78,6 +78,11 @@ pub const ONE_EXPERTS: &str = "say who is asked by exactly one of expertRouterRe
 pub const ONE_OUTPUT: &str = "say where the result goes by exactly one of persistentVolumeClaim, uri and directory";
 /// See [`crate::model::Scoring`].
 pub const WEIGHT_OF_MIXED: &str = "bertSimWeight belongs to metric Mixed";
+/// See [`crate::RouterModelSpec`].
+pub const SHADOW_ON_VOLUME: &str =
+    "promotion.shadowPercent needs the bundle on trial where proxies can read it: output.persistentVolumeClaim, and no job.workspace";
+/// See [`crate::model::Promotion`].
+pub const SECONDS_OF_SHADOW: &str = "shadowSeconds belongs to a shadowPercent above 0";
 
 fn broken(field: impl Into<String>, sentence: &str) -> Result<(), ManifestError> {
     Err(ManifestError { field: field.into(), problem: sentence.to_owned() })
@@ -169,6 +174,13 @@ pub(crate) fn check_model(spec: &RouterModelSpec) -> Result<(), ManifestError> {
     }
     if spec.scoring.bert_sim_weight.is_some() && spec.scoring.metric != Some(crate::model::Metric::Mixed) {
         return broken("spec.scoring.bertSimWeight", WEIGHT_OF_MIXED);
+    }
+    let in_shadow = spec.promotion.shadow_percent.is_some_and(|percent| percent > 0);
+    if spec.promotion.shadow_seconds.is_some() && !in_shadow {
+        return broken("spec.promotion", SECONDS_OF_SHADOW);
+    }
+    if in_shadow && (output.persistent_volume_claim.is_none() || spec.job.workspace.is_some()) {
+        return broken("spec", SHADOW_ON_VOLUME);
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     Decimal, ExpertRouter, ManifestError,
     references::SecretKeyRef,
-    router::{Budget, BudgetScope, Expert, Health, Policy, Pricing, ServiceAddress, Session, Timeouts, Weights},
+    router::{Budget, BudgetScope, Expert, Health, Policy, Pricing, RequestLog, ServiceAddress, Session, Timeouts, Weights},
 };
 
 /// Where the API begins on servers that do not say otherwise.
@@ -25,6 +25,8 @@ pub struct References {
     pub secret_files: BTreeMap<SecretKeyRef, PathBuf>,
     /// The router model in service; absent while there is none.
     pub model: Option<data::Model>,
+    /// A model on trial, and its share of the requests.
+    pub shadow: Option<data::Shadow>,
     /// What all Pods together have spent, by budget: USD, and the start of the period in seconds since 1970.
     pub spent: BTreeMap<String, (f64, u64)>,
 }
@@ -42,11 +44,16 @@ pub fn snapshot(router: &ExpertRouter, references: &References) -> Result<data::
         router: router.metadata.name.clone().unwrap_or_default(),
         experts: experts.collect::<Result<_, _>>()?,
         model: references.model.clone(),
+        shadow: references.shadow.clone(),
         policy: convert_policy(&spec.policy),
         session: spec.session.as_ref().map(convert_session),
         budgets: spec.budgets.iter().map(|budget| convert_budget(budget, references)).collect(),
         client_keys_file: match &spec.client_keys {
             Some(keys) => Some(secret_file(&keys.secret_ref, references, "spec.clientKeys.secretRef")?),
+            None => None,
+        },
+        request_log: match spec.observability.as_ref().and_then(|it| it.request_log.as_ref()) {
+            Some(log) => Some(convert_request_log(log)?),
             None => None,
         },
     };
@@ -199,6 +206,38 @@ fn convert_session(session: &Session) -> data::Session {
         max_sessions: max_sessions.map_or(100_000, |most| most as usize),
         switch_gain: switch_gain.as_ref().map_or(0.05, Decimal::value),
     }
+}
+
+fn convert_request_log(log: &RequestLog) -> Result<data::RequestLog, ManifestError> {
+    for (index, pattern) in log.redact_patterns.iter().enumerate() {
+        if let Err(error) = regex_lite::Regex::new(pattern) {
+            let field = format!("spec.observability.requestLog.redactPatterns[{index}]");
+            return Err(ManifestError { field, problem: format!("expected a regular expression: {error}") });
+        }
+    }
+    let default = data::RequestLog::default();
+    // Where it lies is not the data plane's to know from here.
+    let RequestLog {
+        percent,
+        include_responses,
+        redaction,
+        redact_patterns,
+        max_row_kibibytes,
+        max_file_mebibytes,
+        max_total_mebibytes,
+        persistent_volume_claim: _,
+    } = log;
+    let max_file_bytes = max_file_mebibytes.map_or(default.max_file_bytes, |most| u64::from(most) << 20);
+    Ok(data::RequestLog {
+        percent: percent.unwrap_or(default.percent),
+        include_responses: include_responses.unwrap_or(default.include_responses),
+        redaction: redaction.unwrap_or(default.redaction),
+        redact_patterns: redact_patterns.clone(),
+        max_row_bytes: max_row_kibibytes.map_or(default.max_row_bytes, |most| u64::from(most) << 10),
+        max_file_bytes,
+        // Who asks for large files alone does not mean to keep less than one of them.
+        max_total_bytes: max_total_mebibytes.map_or(default.max_total_bytes, |most| u64::from(most) << 20).max(max_file_bytes),
+    })
 }
 
 fn convert_budget(budget: &Budget, references: &References) -> data::Budget {

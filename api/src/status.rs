@@ -9,44 +9,99 @@ use serde::{Deserialize, Serialize};
 
 /// Types and reasons of an ExpertRouter's conditions.
 pub mod router_conditions {
-    /// True: the spec makes sense. False (`Invalid`): the message names the field. Counts towards Ready.
+    /// True (`Valid`): the spec makes sense. False (`Invalid`): the message names the field; (`NameTaken`): an object of somebody else's has
+    /// the name of one of its children. Counts towards Ready.
     pub const ACCEPTED: &str = "Accepted";
-    /// True: every expert's address and Secrets exist. False (`SecretMissing`, `ServiceMissing`, `DeploymentNotReady`): the message names
-    /// the experts. Counts towards Ready only while no expert is left that can answer.
+    /// True (`Resolved`): every expert's address and Secrets exist. False (`SecretMissing`, `ServiceMissing`, `NoEndpoints`,
+    /// `DeploymentNotReady`, `Unresolved`): the message names the experts. Counts towards Ready only while no expert is left that can
+    /// answer.
     pub const EXPERTS_RESOLVED: &str = "ExpertsResolved";
-    /// True: a bundle is in service. False (`NoModel`, `NotTrained`, `FetchFailed`, `DigestMismatch`): the fallback expert answers.
-    /// Absent where the spec has no model. Does not count towards Ready: a request is answered either way.
+    /// True: a bundle is in service, and a proxy says that it loaded it (`Loaded`), or none has said anything yet (`InSnapshot`). False
+    /// (`NoModel`, `NotTrained`, `FetchFailed`, `DigestMismatch`, `ExpertsUnknown`, `NoSnapshot`): the fallback expert answers. Absent where the spec has no model. Does not count towards Ready: a request is answered either way.
     pub const MODEL_READY: &str = "ModelReady";
-    /// True: the bundle knows every expert. False (`ExpertsUnknown`): the message names those it does not know. Absent without a bundle.
-    /// Does not count towards Ready.
+    /// True (`Compatible`): the bundle knows every expert. False (`ExpertsUnknown`): the message names those it does not know. Unknown
+    /// (`NotLoaded`): no proxy has loaded it. Absent without a bundle. Does not count towards Ready.
     pub const MODEL_COMPATIBLE: &str = "ModelCompatible";
-    /// True: every injected Pod has the newest snapshot. False (`Updating`). Absent without injected Pods. Does not count towards Ready.
+    /// True (`UpToDate`): every injected Pod has the newest snapshot. False (`Updating`). Absent without injected Pods. Does not count towards Ready.
     pub const SIDECAR_READY: &str = "SidecarReady";
-    /// True: the gateway's pods are available. False (`Progressing`, `Unavailable`). Absent without a gateway. Counts towards Ready.
+    /// True (`Available`): the gateway's pods are available. False (`Progressing`, `Unavailable`). Absent without a gateway. Counts towards Ready.
     pub const GATEWAY_READY: &str = "GatewayReady";
-    /// True: a request sent now is answered.
+    /// True (`Ready`): a request sent now is answered. False: the reason of the condition that says why not, or `NoSnapshot`.
     pub const READY: &str = "Ready";
     /// All of them, in the order they are worked out.
     pub const ALL: [&str; 7] = [ACCEPTED, EXPERTS_RESOLVED, MODEL_READY, MODEL_COMPATIBLE, SIDECAR_READY, GATEWAY_READY, READY];
+    /// Every reason there is. A test of the operator holds it against the code and against the manual.
+    pub const REASONS: [&str; 25] = [
+        "Valid",
+        "Invalid",
+        "NameTaken",
+        "Resolved",
+        "SecretMissing",
+        "ServiceMissing",
+        "NoEndpoints",
+        "DeploymentNotReady",
+        "Unresolved",
+        "Loaded",
+        "InSnapshot",
+        "NoModel",
+        "NotTrained",
+        "FetchFailed",
+        "DigestMismatch",
+        "ExpertsUnknown",
+        "NoSnapshot",
+        "Compatible",
+        "NotLoaded",
+        "UpToDate",
+        "Updating",
+        "Available",
+        "Progressing",
+        "Unavailable",
+        "Ready",
+    ];
 }
 
 /// Types and reasons of a RouterModel's conditions.
 pub mod model_conditions {
-    /// True: every expert was asked every query and every answer is scored. False: something the spec names is not there
+    /// True (`Prepared`): every expert was asked every query and every answer is scored. False: something the spec names is not there
     /// (`QueriesMissing`, `RouterMissing`, `ExpertsUnresolved`, `SecretMissing`, `VolumeMissing`), the spec makes no sense (`Invalid`),
     /// or `Asking`, `BudgetSpent`, `Failed`.
     pub const DATA_PREPARED: &str = "DataPrepared";
-    /// True: a router was fitted to the current data. False (`Waiting`, `Fitting`, `Failed`).
+    /// True (`Fitted`): a router was fitted to the current data. False (`Waiting`, `Fitting`, `Failed`).
     pub const TRAINED: &str = "Trained";
-    /// True: it was evaluated on held-out queries. False (`Waiting`, `Evaluating`, `Failed`, `NoBetter` than the best single expert).
+    /// True (`Evaluated`): it was evaluated on held-out queries. False (`Waiting`, `Evaluating`, `Failed`, `NoBetter` than the best single expert).
     pub const EVALUATED: &str = "Evaluated";
-    /// True: its bundle lies where `output` says; or, with reason `OlderKept`, that of an earlier training does, which did no worse on
-    /// the same queries. False (`Waiting`, `Publishing`, `AwaitsPromotion`, `GainTooSmall`, `Failed`). An earlier bundle stays in force.
+    /// True (`Published`): its bundle lies where `output` says; or, with reason `OlderKept`, that of an earlier training does, which did no worse on
+    /// the same queries. False (`Waiting`, `Publishing`, `AwaitsPromotion`, `InShadow`, `GainTooSmall`, `Failed`). An earlier bundle stays in force.
     pub const PUBLISHED: &str = "Published";
     /// True: a bundle of the current spec is published.
     pub const READY: &str = "Ready";
     /// All of them, in the order they are worked out.
     pub const ALL: [&str; 5] = [DATA_PREPARED, TRAINED, EVALUATED, PUBLISHED, READY];
+    /// Every reason there is. A test of the operator holds it against the code and against the manual.
+    pub const REASONS: [&str; 22] = [
+        "Prepared",
+        "QueriesMissing",
+        "RouterMissing",
+        "ExpertsUnresolved",
+        "SecretMissing",
+        "VolumeMissing",
+        "Invalid",
+        "Asking",
+        "BudgetSpent",
+        "Failed",
+        "Waiting",
+        "Fitted",
+        "Fitting",
+        "Evaluated",
+        "Evaluating",
+        "NoBetter",
+        "Published",
+        "Publishing",
+        "OlderKept",
+        "AwaitsPromotion",
+        "InShadow",
+        "GainTooSmall",
+    ];
 }
 
 /// What the router is just now.

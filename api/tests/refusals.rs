@@ -126,6 +126,11 @@ fn what_the_data_plane_would_refuse_is_refused_by_field_of_the_spec() {
     check("spec.experts[0].health.maxEjectionSeconds", json!(1), "spec.experts[0].health.maxEjectionSeconds: expected at least base");
     check("spec.budgets[1].name", json!("month"), "spec.budgets[1].name: expected a unique name");
     check("metadata.name", json!("a b"), "metadata.name: expected a name of letters");
+    check(
+        "spec.observability.requestLog",
+        json!({"redactPatterns": ["a", "("]}),
+        "spec.observability.requestLog.redactPatterns[1]: expected a regular expression",
+    );
 }
 
 #[test]
@@ -248,6 +253,8 @@ fn standalone_and_cluster_break_the_same_rules_with_the_same_words() {
         ("spec.output.uri", json!("s3://b"), "spec.output", ONE_OUTPUT),
         ("spec.output", json!({}), "spec.output", ONE_OUTPUT),
         ("spec.scoring", json!({"metric": "Match", "bertSimWeight": "0.5"}), "spec.scoring.bertSimWeight", WEIGHT_OF_MIXED),
+        ("spec.promotion", json!({"shadowSeconds": 60}), "spec.promotion", SECONDS_OF_SHADOW),
+        ("spec.promotion", json!({"shadowPercent": 10}), "spec", SHADOW_ON_VOLUME),
     ] {
         check_rule(router_model(), path, value, field, sentence);
     }
@@ -258,7 +265,7 @@ fn every_rule_and_pattern_of_the_crds_has_words() {
     let json = serde_json::to_string(&crds()).unwrap();
     let messages: std::collections::BTreeSet<&str> =
         json.split(r#""message":""#).skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
-    assert_eq!(messages.len(), 15, "a rule was added or taken away: add it to the test above\n{messages:#?}");
+    assert_eq!(messages.len(), 17, "a rule was added or taken away: add it to the test above\n{messages:#?}");
     assert_eq!(json.matches(r#""rule":""#).count(), json.matches(r#""message":""#).count());
 }
 

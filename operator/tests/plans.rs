@@ -174,7 +174,12 @@ fn budget_and_stickiness() {
     check("budget-and-stickiness");
 }
 
-const CASES: [&str; 5] = ["edge-and-cloud", "three-pods", "paid-apis", "adapters", "budget-and-stickiness"];
+#[test]
+fn shadow_and_log() {
+    check("shadow-and-log");
+}
+
+const CASES: [&str; 6] = ["edge-and-cloud", "three-pods", "paid-apis", "adapters", "budget-and-stickiness", "shadow-and-log"];
 
 #[test]
 fn the_same_router_is_the_same_plan() {

@@ -3,7 +3,7 @@
 
 use crate::{
     Prices, TableError,
-    snapshot::{Budget, Expert, FORMAT_VERSION, Health, Policy, Session, Snapshot, Timeouts},
+    snapshot::{Budget, Expert, FORMAT_VERSION, Health, Model, Policy, Session, Snapshot, Timeouts},
 };
 
 /// The model name that routes in every router.
@@ -26,17 +26,36 @@ pub(crate) fn check(snapshot: &Snapshot) -> Result<(), TableError> {
         expert_name(snapshot, index, &format!("{path}.name"))?;
         check_expert(expert, &path)?;
     }
-    if let Some(model) = &snapshot.model {
-        if model.uri.is_empty() {
-            return wrong("model.uri", "expected the path of a bundle");
-        }
-        if let Some(digest) = &model.sha256 {
-            sha256("model.sha256", digest)?;
-        }
+    if let Some(bundle) = &snapshot.model {
+        model("model", bundle)?;
+    }
+    if let Some(shadow) = &snapshot.shadow {
+        model("shadow.model", &shadow.model)?;
+        percent("shadow.percent", shadow.percent)?;
+    }
+    if let Some(log) = &snapshot.request_log {
+        percent("requestLog.percent", log.percent)?;
     }
     policy(snapshot, &snapshot.policy)?;
     snapshot.session.as_ref().map_or(Ok(()), session)?;
     snapshot.budgets.iter().enumerate().try_for_each(|(index, _)| budget(&snapshot.budgets, index))
+}
+
+fn model(field: &str, model: &Model) -> Result<(), TableError> {
+    if model.uri.is_empty() {
+        return wrong(format!("{field}.uri"), "expected the path of a bundle");
+    }
+    match &model.sha256 {
+        Some(digest) => sha256(&format!("{field}.sha256"), digest),
+        None => Ok(()),
+    }
+}
+
+fn percent(field: &str, percent: u8) -> Result<(), TableError> {
+    if !(1..=100).contains(&percent) {
+        return wrong(field, format!("expected a share from 1 to 100, got {percent}"));
+    }
+    Ok(())
 }
 
 fn wrong<T>(field: impl Into<String>, problem: impl Into<String>) -> Result<T, TableError> {

@@ -94,6 +94,16 @@ fn sentences(snapshot: &Snapshot) -> Vec<String> {
         Some(file) => format!("Clients need a key of {}.", file.display()),
         None => "Anyone may call.".into(),
     });
+    lines.extend(
+        snapshot
+            .shadow
+            .as_ref()
+            .map(|shadow| format!("The model {} is on trial with {} % of the requests.", shadow.model.uri, shadow.percent)),
+    );
+    lines.extend(snapshot.request_log.as_ref().map(|log| {
+        let what = if log.include_responses { "prompt and answer" } else { "the prompt" };
+        format!("Of {} % of the answered requests {what} is kept for training.", log.percent)
+    }));
     lines
 }
 

@@ -26,6 +26,9 @@ pub struct Snapshot {
     /// Absent: no model yet, the fallback expert answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Model>,
+    /// A model on trial: it is asked too, and not listened to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
     /// How experts are compared.
     pub policy: Policy,
     /// Absent: conversations are not kept with their expert.
@@ -37,6 +40,9 @@ pub struct Snapshot {
     /// A file with one client key per line, `name:key` or `key`; absent: anyone may call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_keys_file: Option<PathBuf>,
+    /// What of requests is kept for training. Absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_log: Option<RequestLog>,
 }
 
 impl Snapshot {
@@ -49,10 +55,12 @@ impl Snapshot {
             router: "router".to_owned(),
             experts,
             model: None,
+            shadow: None,
             policy: Policy::default(),
             session: None,
             budgets: Vec::new(),
             client_keys_file: None,
+            request_log: None,
         }
     }
 }
@@ -201,6 +209,60 @@ pub struct Model {
     /// Of the tar, or of a directory's `bundle.json`. Checked at load.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+}
+
+/// A model on trial. It scores a share of the requests beside the one in force; what it would have chosen is counted, and that is all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Shadow {
+    /// Its bundle.
+    pub model: Model,
+    /// Of the requests, from 1 to 100.
+    pub percent: u8,
+}
+
+/// What of requests is kept for training, and how much of it. Where it is written to is the process's own affair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RequestLog {
+    /// Of the requests that an expert answered, from 1 to 100.
+    pub percent: u8,
+    /// The text of answers too.
+    pub include_responses: bool,
+    /// What is taken out of all text by patterns that come along.
+    pub redaction: Redaction,
+    /// Regular expressions: what they match is taken out too.
+    pub redact_patterns: Vec<String>,
+    /// A row that would be longer is left out.
+    pub max_row_bytes: u64,
+    /// A file that has as much is finished, and the next one begun.
+    pub max_file_bytes: u64,
+    /// The oldest finished files are deleted where all together would be more.
+    pub max_total_bytes: u64,
+}
+
+impl Default for RequestLog {
+    fn default() -> Self {
+        Self {
+            percent: 10,
+            include_responses: false,
+            redaction: Redaction::Standard,
+            redact_patterns: Vec::new(),
+            max_row_bytes: 64 << 10,
+            max_file_bytes: 16 << 20,
+            max_total_bytes: 256 << 20,
+        }
+    }
+}
+
+/// What is taken out of logged text without being asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+pub enum Redaction {
+    /// What looks like an e-mail address, a telephone or card number, or a key of an API.
+    #[default]
+    Standard,
+    /// Nothing.
+    None,
 }
 
 /// How experts are compared, and what happens when they cannot be.

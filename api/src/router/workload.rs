@@ -7,7 +7,12 @@ use k8s_openapi::api::core::v1::{EnvVar, LocalObjectReference, ResourceRequireme
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Decimal, references::SecretRef};
+use routing::snapshot::Redaction;
+
+use crate::{
+    Decimal,
+    references::{SecretRef, VolumePath},
+};
 
 /// An expert's pods, run by the operator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -243,6 +248,48 @@ pub struct Observability {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "PodMonitorMode")]
     pub pod_monitor: Option<PodMonitorMode>,
+    /// Keep requests for training: their prompts, who answered, and what it cost. Default: nothing is kept. Prompts are what people
+    /// wrote: whoever can read the files can read that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_log: Option<RequestLog>,
+}
+
+/// Requests kept as files of outcomes, which `expert-router-train` reads. The gateway writes them to the claim, if one is named; else,
+/// and in injected sidecars always, to a folder that lives as long as its Pod. Standalone: to `--request-log-dir`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RequestLog {
+    /// The share of answered requests that is kept. Default 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub percent: Option<u8>,
+    /// Keep the text of answers too. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub include_responses: Option<bool>,
+    /// `Standard` (default) takes out what looks like an e-mail address, a telephone or card number, or a key of an API; `None` takes out
+    /// nothing by itself. What looks otherwise stays: it is no promise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Redaction")]
+    pub redaction: Option<Redaction>,
+    /// Regular expressions (as of Rust's `regex-lite`): what they match is taken out too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 512)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub redact_patterns: Vec<String>,
+    /// A request whose row would be longer is not kept. Default 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub max_row_kibibytes: Option<u16>,
+    /// A file with as much is finished, and the next one begun. Default 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub max_file_mebibytes: Option<u16>,
+    /// Each Pod deletes the oldest of its finished files where all of them together would be more. Default 256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub max_total_mebibytes: Option<u32>,
+    /// A folder of a volume, for the gateway. With several gateway pods the volume has to take writers of several nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volume_claim: Option<VolumePath>,
 }
 
 /// The least severity that is logged.

@@ -179,9 +179,19 @@ pub fn expected(model: Option<&Model>, references: &References) -> Option<Source
     Some(Source::Volume { claim: claim.clone(), path: None, sha256: None })
 }
 
+/// The model on trial, where the Pods have its volume.
+#[must_use]
+pub fn shadow(facts: Option<&ModelFacts>, bundle: Option<&Source>) -> Option<data::Shadow> {
+    let shadow = facts?.shadow.as_ref()?;
+    let Some(Source::Volume { claim, .. }) = bundle else { return None };
+    let source = Source::Volume { claim: shadow.claim.clone(), path: Some(shadow.path.clone()), sha256: Some(shadow.digest.clone()) };
+    (*claim == shadow.claim).then(|| source.model()).flatten().map(|model| data::Shadow { model, percent: shadow.percent })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::router::valid::ShadowFacts;
 
     const DIGEST: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -230,6 +240,20 @@ mod tests {
         assert_eq!(Source::of_model(&data::Model { uri: "/elsewhere/chat".into(), sha256: None }, None), None);
         let root = Source::Volume { claim: "models".into(), path: Some(String::new()), sha256: None };
         assert_eq!(Source::of_model(&root.model().unwrap(), None), Some(root));
+    }
+
+    #[test]
+    fn a_bundle_on_trial_is_in_shadow_where_pods_have_its_volume() {
+        let on_trial =
+            ShadowFacts { claim: "models".into(), path: ".training/chat/bundles/ab/bundle".into(), digest: DIGEST.into(), percent: 5 };
+        let facts = ModelFacts { shadow: Some(on_trial), ..ModelFacts::default() };
+        let mounted = |claim: &str| Source::Volume { claim: claim.into(), path: None, sha256: None };
+        let found = shadow(Some(&facts), Some(&mounted("models"))).unwrap();
+        assert_eq!(found.model.uri, "/var/lib/expert-router/volumes/models/.training/chat/bundles/ab/bundle");
+        assert_eq!((found.model.sha256.as_deref(), found.percent), (Some(DIGEST), 5));
+        assert_eq!(shadow(Some(&facts), Some(&mounted("others"))), None);
+        assert_eq!(shadow(Some(&facts), None), None);
+        assert_eq!(shadow(Some(&ModelFacts::default()), Some(&mounted("models"))), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use api::{ExpertRouter, ExpertRouterSpec, RouterModel};
 use super::{
     bundle,
     plan::{SNAPSHOT_KEY, SPEND_KEY, names},
-    valid::{ModelFacts, References, Service, all_secret_keys},
+    valid::{ModelFacts, References, Service, ShadowFacts, all_secret_keys},
 };
 use crate::{
     cache::{DeploymentFacts, Detail, Kind},
@@ -15,6 +15,7 @@ use crate::{
     dependencies::Dependency,
     names::label_value,
     owner::Owner,
+    training::valid as training,
 };
 
 /// Fetches what a router names, and has changes of it told to the router.
@@ -98,11 +99,20 @@ pub fn model_facts(model: &RouterModel) -> ModelFacts {
     let ready = status.conditions.iter().find(|condition| condition.type_ == api::status::model_conditions::READY);
     ModelFacts {
         known_experts: known_experts(&status),
+        shadow: shadow(model, &status),
         bundle: status.bundle.map(|bundle| (bundle.uri, bundle.digest)),
         claim: model.spec.output.persistent_volume_claim.as_ref().map(|place| place.name.clone()),
         credentials: model.spec.output.credentials_secret_ref.as_ref().map(|secret| secret.name.clone()),
         not_ready: ready.filter(|condition| condition.status != "True").map(|condition| condition.message.clone()),
     }
+}
+
+/// The bundle on trial, where the spec would have it in shadow.
+fn shadow(model: &RouterModel, status: &api::status::RouterModelStatus) -> Option<ShadowFacts> {
+    let percent = training::shadow_percent(&model.spec)?;
+    let digest = status.candidate.as_ref()?.digest.clone();
+    let place = training::shadow_place(&model.spec, model.metadata.name.as_deref()?, &digest)?;
+    Some(ShadowFacts { claim: place.claim, path: place.folder, digest, percent })
 }
 
 /// A table longer than this may have been cut to what a termination message holds, and then says nothing of who is missing.

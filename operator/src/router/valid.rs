@@ -66,8 +66,23 @@ pub struct ModelFacts {
     pub credentials: Option<String>,
     /// The experts its bundle knows, where that can be told.
     pub known_experts: Option<BTreeSet<String>>,
+    /// The bundle on trial that is to be in shadow.
+    pub shadow: Option<ShadowFacts>,
     /// Why it is not Ready, as it says itself.
     pub not_ready: Option<String>,
+}
+
+/// A bundle on trial, on a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShadowFacts {
+    /// The claim.
+    pub claim: String,
+    /// From the volume's root.
+    pub path: String,
+    /// Its digest.
+    pub digest: String,
+    /// Its share of the requests.
+    pub percent: u8,
 }
 
 /// A router, ready to be planned.
@@ -139,6 +154,7 @@ pub fn validate(router: &ExpertRouter, references: &References) -> Result<ValidR
     };
     let in_force = || Source::of_model(model.as_ref()?, references.last_bundle.as_ref());
     let bundle = wanted.or_else(in_force).or_else(|| bundle::expected(router.spec.model.as_ref(), references));
+    let shadow = bundle::shadow(references.model.as_ref(), bundle.as_ref());
     let unknown_experts = unknown_to_bundle(router, references, model.is_some() && model_problem.is_none());
     let was_told = |name: &str| known.is_some_and(|last| last.experts.iter().any(|expert| expert.name == name));
     let resolved = |expert: &Expert, status: &ExpertStatus| {
@@ -154,14 +170,14 @@ pub fn validate(router: &ExpertRouter, references: &References) -> Result<ValidR
         .map(|(expert, _)| expert.clone())
         .collect();
     // Everything is checked, also what is not told yet: a spec is sound or not whatever else is there.
-    let whole = api::snapshot(router, &api_references(router, references, model.clone()))?;
+    let whole = api::snapshot(router, &api_references(router, references, model.clone(), shadow.clone()))?;
     let snapshot = if told.len() == router.spec.experts.len() {
         Some(whole)
     } else if told.is_empty() {
         None
     } else {
         let reduced = without_untold(router, told);
-        Some(api::snapshot(&reduced, &api_references(&reduced, references, model))?)
+        Some(api::snapshot(&reduced, &api_references(&reduced, references, model, shadow))?)
     };
     Ok(ValidRouter {
         metadata: router.metadata.clone(),
@@ -258,7 +274,12 @@ fn without_untold(router: &ExpertRouter, told: Vec<Expert>) -> ExpertRouter {
     router
 }
 
-fn api_references(router: &ExpertRouter, references: &References, model: Option<data::Model>) -> api::References {
+fn api_references(
+    router: &ExpertRouter,
+    references: &References,
+    model: Option<data::Model>,
+    shadow: Option<data::Shadow>,
+) -> api::References {
     let namespace = router.metadata.namespace.clone().unwrap_or_default();
     let name = router.metadata.name.clone().unwrap_or_default();
     let deployed = router.spec.experts.iter().filter_map(|expert| {
@@ -271,6 +292,7 @@ fn api_references(router: &ExpertRouter, references: &References, model: Option<
         secret_files: keys.into_iter().map(|key| (key.clone(), data_plane::secret_file(&key))).collect(),
         namespace,
         model,
+        shadow,
         spent: references.spent.clone(),
     }
 }

@@ -16,11 +16,10 @@ use k8s_openapi::{
     api::{
         batch::v1::{Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule},
         core::v1::{
-            Affinity, Capabilities, ConfigMap, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, KeyToPath, LocalObjectReference,
-            PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource, PodAffinity, PodAffinityTerm,
-            PodSecurityContext, PodSpec, PodTemplateSpec, ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretProjection,
-            SecretVolumeSource, SecurityContext, Volume, VolumeMount, VolumeProjection, VolumeResourceRequirements,
-            WeightedPodAffinityTerm,
+            Affinity, ConfigMap, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, KeyToPath, LocalObjectReference,
+            PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource, PodAffinity, PodAffinityTerm, PodSpec,
+            PodTemplateSpec, ProjectedVolumeSource, ResourceRequirements, SecretProjection, SecretVolumeSource, Volume, VolumeMount,
+            VolumeProjection, VolumeResourceRequirements, WeightedPodAffinityTerm,
         },
     },
     apimachinery::pkg::{
@@ -34,10 +33,12 @@ use super::{
     inputs::digest_of,
     valid::{Destination, Queries, ValidModel, secret_keys},
 };
-use crate::{config::Images, names};
+use crate::{
+    config::Images,
+    names,
+    router::plan::pod::{container_security, pod_security},
+};
 
-/// Who Pods run as: nobody in particular, as in the images.
-const USER: i64 = 65532;
 /// A finished Job is kept this long for people who want its log.
 const KEPT_SECONDS: i32 = 24 * 3600;
 /// Pods that may fail before their Job has.
@@ -284,15 +285,7 @@ fn pod(model: &ValidModel, images: &Images, task: &Task<'_>, overrides: PodOverr
         priority_class_name,
         runtime_class_name,
         affinity: Some(beside_each_other(model)),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            fs_group: Some(USER),
-            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() }),
-            ..PodSecurityContext::default()
-        }),
+        security_context: Some(pod_security()),
         containers: vec![Container {
             name: "train".to_owned(),
             image: Some(images.train.clone()),
@@ -300,12 +293,7 @@ fn pod(model: &ValidModel, images: &Images, task: &Task<'_>, overrides: PodOverr
             args: Some(arguments),
             resources: Some(resources(model, task.step())),
             termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-            security_context: Some(SecurityContext {
-                allow_privilege_escalation: Some(false),
-                read_only_root_filesystem: Some(true),
-                capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
-                ..SecurityContext::default()
-            }),
+            security_context: Some(container_security()),
             volume_mounts: Some(mounts),
             ..Container::default()
         }],

@@ -20,6 +20,8 @@ pub enum Decision {
     GainTooSmall,
     /// The one in force does better on the same queries.
     OlderKept,
+    /// It would be published, but is still to be watched in shadow.
+    InShadow,
 }
 
 /// The rule.
@@ -35,6 +37,8 @@ pub struct Rule<'a> {
     pub promoted: Option<&'a str>,
     /// The digest in force.
     pub in_force: Option<&'a str>,
+    /// `Automatic` waits: it has not been in shadow for long enough.
+    pub in_shadow: bool,
 }
 
 impl Rule<'_> {
@@ -55,7 +59,11 @@ impl Rule<'_> {
         {
             return Decision::OlderKept;
         }
-        if gain + ROUNDING < self.required_gain { Decision::GainTooSmall } else { Decision::Publish }
+        match gain + ROUNDING < self.required_gain {
+            true => Decision::GainTooSmall,
+            false if self.in_shadow => Decision::InShadow,
+            false => Decision::Publish,
+        }
     }
 
     /// Over the best single expert.
@@ -96,7 +104,7 @@ mod tests {
     }
 
     fn rule(objective: Objective, required_gain: f64) -> Rule<'static> {
-        Rule { mode: PromotionMode::Automatic, objective, required_gain, promoted: None, in_force: Some("old") }
+        Rule { mode: PromotionMode::Automatic, objective, required_gain, promoted: None, in_force: Some("old"), in_shadow: false }
     }
 
     #[test]
@@ -129,6 +137,15 @@ mod tests {
         let cost = Rule { objective: Objective::Cost, ..rule };
         assert_eq!(cost.decide(&evaluated(point(0.60, 1.0), Some(point(0.70, 0.9)))), Decision::OlderKept);
         assert_eq!(cost.decide(&evaluated(point(0.60, 1.0), Some(point(0.50, 0.1)))), Decision::Publish);
+    }
+
+    #[test]
+    fn automatic_waits_for_the_shadow_and_a_person_does_not_have_to() {
+        let rule = Rule { in_shadow: true, ..rule(Objective::Quality, 0.02) };
+        assert_eq!(rule.decide(&evaluated(point(0.62, 1.0), None)), Decision::InShadow);
+        assert_eq!(rule.decide(&evaluated(point(0.61, 1.0), None)), Decision::GainTooSmall);
+        assert_eq!(Rule { promoted: Some("new"), ..rule }.decide(&evaluated(point(0.62, 1.0), None)), Decision::Publish);
+        assert_eq!(Rule { in_force: Some("new"), ..rule }.decide(&evaluated(point(0.62, 1.0), None)), Decision::Publish);
     }
 
     #[test]

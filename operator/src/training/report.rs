@@ -17,7 +17,7 @@ use super::{
 use crate::conditions::{Finding, Verdict, merge};
 
 /// Reasons that right themselves by waiting, or that nobody has to mend.
-pub const WAITS: [&str; 6] = ["Waiting", "Asking", "Fitting", "Evaluating", "Publishing", "AwaitsPromotion"];
+pub const WAITS: [&str; 7] = ["Waiting", "Asking", "Fitting", "Evaluating", "Publishing", "AwaitsPromotion", "InShadow"];
 
 /// The findings and the status of a model that makes no sense now. What was found before stays: so does the bundle in force.
 #[must_use]
@@ -193,6 +193,11 @@ fn published(model: &ValidModel, standing: &Standing) -> Finding {
                 "a gain of {gain:.4}{unit} is less than promotion.requiredGain ({required}); to promote it all the same: {promote}"
             );
             Finding::no(kind, "GainTooSmall", message + &stays)
+        }
+        (_, Some(Decision::InShadow)) => {
+            let until = standing.shadow_until.map_or_else(String::new, |until| until.to_string());
+            let message = format!("{candidate} is in shadow until {until}, and is published then; to promote it at once: {promote}");
+            Finding::no(kind, "InShadow", message + &stays)
         }
         (_, Some(Decision::OlderKept)) => Finding::yes(kind, "OlderKept", format!("{candidate} did no better on the same queries{stays}")),
         (stand, _) => {

@@ -78,6 +78,8 @@ pub struct Standing {
     pub decision: Option<Decision>,
     /// Its gain over the best single expert.
     pub gain: Option<f64>,
+    /// Until when the bundle is in shadow at least, where it is to be in shadow at all.
+    pub shadow_until: Option<Timestamp>,
     /// Published.
     pub published: Stand<Published>,
     /// The bundle in force.
@@ -134,14 +136,19 @@ impl Walk<'_> {
             (Some(prepared), Some(fitted)) => self.evaluate(prepared, &fitted.digest, in_force.as_deref()),
             _ => Stand::NotYet,
         };
+        let shadow_until = self.shadow_until();
         let rule = Rule {
             mode: self.model.mode,
             objective: self.model.objective,
             required_gain: self.model.required_gain,
             promoted: self.model.promoted.as_deref(),
             in_force: in_force.as_deref(),
+            in_shadow: shadow_until.is_some_and(|until| self.now < until),
         };
         let decision = evaluated.done().map(|evaluated| rule.decide(evaluated));
+        if let Some(until) = shadow_until.filter(|_| decision == Some(Decision::InShadow)) {
+            self.look_no_later_than(until);
+        }
         let gain = evaluated.done().map(|evaluated| rule.gain(evaluated));
         let published = match (fitted.done(), decision) {
             (Some(fitted), Some(Decision::Publish)) => self.publish(&fitted.digest),
@@ -158,6 +165,7 @@ impl Walk<'_> {
             evaluated,
             decision,
             gain,
+            shadow_until,
             published,
             bundle: newly.or(bundle),
             steps: self.before.into_values().collect(),
@@ -165,6 +173,12 @@ impl Walk<'_> {
             active: self.active,
             look_at: self.look_at,
         }
+    }
+
+    /// Proxies take a bundle into shadow as soon as it is there, which is when its evaluation begins.
+    fn shadow_until(&self) -> Option<Timestamp> {
+        let since = self.before.get(&Step::Evaluate)?.started_at.0;
+        self.model.shadow_seconds.map(|seconds| since + SignedDuration::from_secs(seconds))
     }
 
     /// The tick of the schedule that the newest preparation answers to. A preparation under way is not begun anew for the next tick.

@@ -347,6 +347,30 @@ fn a_better_bundle_takes_the_place_and_a_worse_one_does_not() {
 }
 
 #[test]
+fn a_better_bundle_is_published_only_after_its_time_in_shadow() {
+    let mut world = World::of("volume");
+    world.model.spec.promotion.shadow_percent = Some(10);
+    world.model.spec.promotion.shadow_seconds = Some(600);
+    world.go(&[asked("p0"), asked("p1")]);
+    world.go(&[fitted("first")]);
+    world.later(100);
+    let standing = world.go(&[evaluated("first", 0.9, None)]);
+    assert_eq!((world.reason("Published").as_str(), standing.job), ("False InShadow", None));
+    assert!(world.message("Published").contains("expertrouter.dev/promote=first"), "{}", world.message("Published"));
+    assert_eq!(standing.look_at, standing.shadow_until);
+    assert_eq!(world.status.candidate.as_ref().unwrap().digest, "first");
+    world.later(499);
+    world.visit();
+    assert_eq!(world.reason("Published"), "False InShadow");
+    world.later(1);
+    world.visit();
+    assert_eq!(world.reason("Published"), "False Publishing");
+    world.go(&[published("first")]);
+    assert_eq!(world.status.bundle.as_ref().unwrap().digest, "first");
+    assert_eq!(world.status.candidate, None);
+}
+
+#[test]
 fn a_person_promotes_by_digest() {
     let mut world = World::of("volume");
     world.model.spec.promotion.mode = None;

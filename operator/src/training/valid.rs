@@ -30,6 +30,9 @@ pub struct References {
     pub missing_claims: Vec<String>,
 }
 
+/// How long `Automatic` keeps a bundle in shadow, where the spec does not say: an hour of requests.
+const SHADOW_SECONDS: i64 = 3600;
+
 /// Why nothing can be planned: a condition's reason and message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -66,6 +69,8 @@ pub struct ValidModel {
     pub mode: PromotionMode,
     /// The gain that `Automatic` asks for.
     pub required_gain: f64,
+    /// How long `Automatic` keeps a bundle in shadow; absent where none is in shadow.
+    pub shadow_seconds: Option<i64>,
     /// Of the Secrets that Jobs read: with another key in it, a step that failed is worth another try.
     pub secret_versions: BTreeMap<String, String>,
     /// The digest that a person promotes.
@@ -165,6 +170,7 @@ pub fn validate(model: &RouterModel, references: &References) -> Result<ValidMod
         objective: spec.router.objective.unwrap_or_default(),
         mode: spec.promotion.mode.unwrap_or(PromotionMode::Manual),
         required_gain: spec.promotion.required_gain.as_ref().map_or(0.0, api::Decimal::value),
+        shadow_seconds: shadow_percent(spec).map(|_| spec.promotion.shadow_seconds.map_or(SHADOW_SECONDS, i64::from)),
         secret_versions: references.secret_versions.clone(),
         promoted: annotation(PROMOTE_ANNOTATION),
         retrain: annotation(RETRAIN_ANNOTATION),
@@ -267,6 +273,21 @@ fn places(spec: &RouterModelSpec, name: &str) -> Result<(Destination, Place, Opt
         Some(_) => Err(problem("Invalid", "spec.output.uri: expected s3://, gs:// or az://")),
         None => Err(problem("Invalid", "spec.output.directory is for machines outside of clusters: use persistentVolumeClaim or uri")),
     }
+}
+
+/// The share of requests that a bundle on trial is to score, where it is to score any.
+#[must_use]
+pub fn shadow_percent(spec: &RouterModelSpec) -> Option<u8> {
+    spec.promotion.shadow_percent.filter(|percent| *percent > 0)
+}
+
+/// Where a bundle on trial lies that proxies can read: on the volume of the output, which they have anyway.
+#[must_use]
+pub fn shadow_place(spec: &RouterModelSpec, name: &str, digest: &str) -> Option<Place> {
+    let output = spec.output.persistent_volume_claim.as_ref()?;
+    let (_, workspace, _) = places(spec, name).ok()?;
+    let folder = format!("{}/bundles/{digest}/bundle", workspace.folder);
+    (workspace.claim == output.name).then_some(Place { claim: workspace.claim, folder })
 }
 
 /// A path within a volume, that does not lead out of it.

@@ -98,17 +98,17 @@ fn port_other_than(pod: &Value, taken: u16) -> Result<u16, String> {
 
 fn add_sidecar(pod: &mut Value, target: &Target, port: u16, admin_port: u16, images: &Images) {
     let listen = format!("127.0.0.1:{port}");
-    let place = Place { listen: &listen, admin_port, drain_delay_seconds: 0, tls_secret: None };
+    let place = Place { listen: &listen, admin_port, drain_delay_seconds: 0, tls_secret: None, keeps_requests: false };
     let parts = data_plane(&target.name, &target.spec, target.bundle.as_ref(), place, images);
     let mut proxy = parts.proxy;
     // A native sidecar: started before the application and before its other init containers, stopped after it.
     proxy["restartPolicy"] = json!("Always");
-    proxy["securityContext"] = pod::guest_security();
+    proxy["securityContext"] = json!(pod::guest_security());
     let given = target.spec.sidecar.as_ref().and_then(|sidecar| sidecar.resources.as_ref());
     proxy["resources"] = pod::resources(given, json!({"requests": {"cpu": "50m", "memory": "48Mi"}, "limits": {"memory": "512Mi"}}));
     let mut first = Vec::new();
     if let Some(mut fetcher) = parts.fetcher {
-        fetcher["securityContext"] = pod::guest_security();
+        fetcher["securityContext"] = json!(pod::guest_security());
         first.push(fetcher);
     }
     first.push(proxy);
@@ -226,6 +226,18 @@ mod tests {
             with["metadata"]["annotations"] = json!({PORT: port, ADMIN_PORT: admin_port});
             assert!(inject(&with, &target(), &images()).unwrap_err().starts_with("annotation"));
         }
+    }
+
+    #[test]
+    fn a_guest_keeps_requests_in_a_folder_that_lives_as_long_as_its_pod() {
+        let mut target = target();
+        let log = json!({"requestLog": {"maxTotalMebibytes": 64, "persistentVolumeClaim": {"name": "requests"}}});
+        target.spec.observability = Some(serde_json::from_value(log).unwrap());
+        let pod = inject(&pod(), &target, &images()).unwrap().unwrap();
+        let volumes = pod["spec"]["volumes"].as_array().unwrap();
+        assert!(volumes.contains(&json!({"name": "xr-requests", "emptyDir": {"sizeLimit": "112Mi"}})), "{volumes:?}");
+        let variables = pod["spec"]["initContainers"][0]["env"].as_array().unwrap();
+        assert!(variables.contains(&json!({"name": "EXPERT_ROUTER_REQUEST_LOG_DIR", "value": "/var/lib/expert-router/requests"})));
     }
 
     #[test]

@@ -92,6 +92,8 @@ async fn every_rule_of_a_model_has_a_sentence() {
         ("output.uri", json!("s3://b"), ONE_OUTPUT),
         ("output", json!({}), ONE_OUTPUT),
         ("scoring", json!({"metric": "Match", "bertSimWeight": "0.5"}), WEIGHT_OF_MIXED),
+        ("promotion", json!({"shadowSeconds": 60}), SECONDS_OF_SHADOW),
+        ("promotion", json!({"shadowPercent": 10}), SHADOW_ON_VOLUME),
     ];
     check(&namespace, &model(), &cases).await;
 }

@@ -22,6 +22,7 @@ use crate::{
 const SNAPSHOT: &str = "/etc/expert-router/snapshot";
 const SECRETS: &str = "/etc/expert-router/secrets";
 const STORE: &str = "/etc/expert-router/store";
+const REQUESTS: &str = "/var/lib/expert-router/requests";
 const TLS: &str = "/etc/expert-router/tls";
 const BUNDLE_FETCHER: &str = "expert-router-bundle";
 /// How long requests may take to end, where the spec does not say.
@@ -46,6 +47,8 @@ pub struct Place<'a> {
     pub drain_delay_seconds: u16,
     /// The Secret of a certificate to serve TLS with.
     pub tls_secret: Option<&'a str>,
+    /// Whether a claim may be mounted for requests that are kept: not into Pods that are somebody else's.
+    pub keeps_requests: bool,
 }
 
 /// The parts of a Pod that make it carry the data plane.
@@ -94,7 +97,11 @@ pub fn data_plane(router: &str, spec: &ExpertRouterSpec, bundle: Option<&Source>
         }
         None => None,
     };
-    let proxy = proxy(spec, &sidecar, place, drain, &mounts, images);
+    let requests = request_log(spec, place, &mut volumes, &mut mounts);
+    let mut proxy = proxy(spec, &sidecar, place, drain, &mounts, images);
+    if let (Some(folder), Some(variables)) = (requests, proxy["env"].as_array_mut()) {
+        variables.push(json!({"name": "EXPERT_ROUTER_REQUEST_LOG_DIR", "value": folder}));
+    }
     DataPlane { volumes, fetcher, proxy, grace_seconds: place.drain_delay_seconds.saturating_add(drain).saturating_add(SPARE_SECONDS) }
 }
 
@@ -110,6 +117,23 @@ fn secrets(spec: &ExpertRouterSpec) -> Option<Value> {
         by_secret.into_iter().map(|(name, items)| json!({"secret": {"name": name, "items": items, "optional": true}})).collect();
     // Readable for all: in an injected Pod no group is surely the proxy's, and no container but the proxy mounts it.
     (!sources.is_empty()).then(|| json!({"name": "xr-secrets", "projected": {"sources": sources, "defaultMode": 0o444}}))
+}
+
+/// The folder for requests that are kept, and the volume it is on.
+fn request_log(spec: &ExpertRouterSpec, place: Place<'_>, volumes: &mut Vec<Value>, mounts: &mut Vec<Value>) -> Option<String> {
+    let log = spec.observability.as_ref()?.request_log.as_ref()?;
+    mounts.push(json!({"name": "xr-requests", "mountPath": REQUESTS}));
+    if let Some(claim) = log.persistent_volume_claim.as_ref().filter(|_| place.keeps_requests) {
+        volumes.push(json!({"name": "xr-requests", "persistentVolumeClaim": {"claimName": claim.name}}));
+        let path = claim.path.as_deref().unwrap_or_default().trim_matches('/');
+        return Some(if path.is_empty() { REQUESTS.to_owned() } else { format!("{REQUESTS}/{path}") });
+    }
+    let whole = routing::snapshot::RequestLog::default();
+    let file = log.max_file_mebibytes.map_or(whole.max_file_bytes >> 20, u64::from);
+    let total = log.max_total_mebibytes.map_or(whole.max_total_bytes >> 20, u64::from).max(file);
+    // A Pod that passes the limit is evicted: what the proxy keeps to lies well below.
+    volumes.push(json!({"name": "xr-requests", "emptyDir": {"sizeLimit": format!("{}Mi", total + 2 * file + 16)}}));
+    Some(REQUESTS.to_owned())
 }
 
 fn fetcher(uri: &str, folder: &str, sha256: Option<&String>, has_credentials: bool, images: &Images) -> Value {

@@ -99,6 +99,7 @@ fn deployment_spec(router: &ValidRouter, gateway: &Gateway, images: &Images) -> 
         listen: &listen,
         admin_port: ADMIN_PORT,
         drain_delay_seconds: DRAIN_DELAY_SECONDS,
+        keeps_requests: true,
         tls_secret: gateway.tls_secret_ref.as_ref().map(|secret| secret.name.as_str()),
     };
     let parts = data_plane(router.name(), &router.spec, router.bundle.as_ref(), place, images);
@@ -107,7 +108,7 @@ fn deployment_spec(router: &ValidRouter, gateway: &Gateway, images: &Images) -> 
     if let Some(ports) = proxy["ports"].as_array_mut() {
         ports.insert(0, json!({"name": scheme, "containerPort": PORT, "protocol": "TCP"}));
     }
-    proxy["securityContext"] = pod::container_security();
+    proxy["securityContext"] = json!(pod::container_security());
     let default = json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}});
     proxy["resources"] = pod::resources(gateway.resources.as_ref(), default);
     let selector = selector(router);
@@ -125,7 +126,7 @@ fn deployment_spec(router: &ValidRouter, gateway: &Gateway, images: &Images) -> 
         },
     });
     if let Some(mut fetcher) = parts.fetcher {
-        fetcher["securityContext"] = pod::container_security();
+        fetcher["securityContext"] = json!(pod::container_security());
         template["spec"]["initContainers"] = json!([fetcher]);
     }
     pod::put(&mut template["spec"], "imagePullSecrets", pod::pull_secrets(images));

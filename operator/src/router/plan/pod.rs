@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::router::PodOverrides;
+use k8s_openapi::api::core::v1::{Capabilities, PodSecurityContext, SeccompProfile, SecurityContext};
 use serde_json::{Map, Value, json};
 
 use crate::config::Images;
@@ -10,34 +11,45 @@ use crate::config::Images;
 /// Who Pods run as: nobody in particular.
 pub const USER: i64 = 65_532;
 
-/// `securityContext` of a Pod.
+fn default_seccomp() -> SeccompProfile {
+    SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }
+}
+
+/// `securityContext` of a Pod, of the data plane and of Jobs alike.
 #[must_use]
-pub fn pod_security() -> Value {
-    json!({
-        "runAsNonRoot": true,
-        "runAsUser": USER,
-        "runAsGroup": USER,
-        "fsGroup": USER,
-        "fsGroupChangePolicy": "OnRootMismatch",
-        "seccompProfile": {"type": "RuntimeDefault"},
-    })
+pub fn pod_security() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+        seccomp_profile: Some(default_seccomp()),
+        ..PodSecurityContext::default()
+    }
 }
 
 /// `securityContext` of a container.
 #[must_use]
-pub fn container_security() -> Value {
-    json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}})
+pub fn container_security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+        ..SecurityContext::default()
+    }
 }
 
 /// The same where the Pod is somebody else's, and what ours has to be cannot be left to the Pod.
 #[must_use]
-pub fn guest_security() -> Value {
-    let mut security = container_security();
-    security["runAsNonRoot"] = json!(true);
-    security["runAsUser"] = json!(USER);
-    security["runAsGroup"] = json!(USER);
-    security["seccompProfile"] = json!({"type": "RuntimeDefault"});
-    security
+pub fn guest_security() -> SecurityContext {
+    SecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        seccomp_profile: Some(default_seccomp()),
+        ..container_security()
+    }
 }
 
 /// `topologySpreadConstraints` that put pods on different nodes and zones where that can be had.
