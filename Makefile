@@ -26,6 +26,7 @@ images: build ## Pack the three images as OCI archives into target/images, witho
 test: prerequisites ## Fetch what the tests need, and run them all
 	@$(XTASK) -- fetch --group test
 	@$(XTASK) -- prometheus
+	@$(XTASK) -- collector
 	@$(XTASK) --features definitions -- definitions
 	@$(XTASK) -- kubernetes -- $(CARGO) test --quiet --no-run $(EVERYTHING)
 	$(CARGO) test $(EVERYTHING)

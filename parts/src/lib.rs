@@ -1,8 +1,9 @@
 //! Third-party files that are too big for the repository or not ours to carry: ONNX Runtime, the encoder, the language model, Python
-//! packages, Envoy, Kubernetes' control plane and nodes, Prometheus. Comes in: the table of versions and hashes. Goes out: where a file lies in the user's
-//! cache folder. Absent: fetching (that is `xtask fetch`, `xtask kubernetes`, `xtask nodes` and `xtask prometheus`) and any dependency, so that every
-//! room may ask without paying for it.
+//! packages, Envoy, Kubernetes' control plane and nodes, Prometheus, OpenTelemetry's Collector. Comes in: the table of versions and hashes.
+//! Goes out: where a file lies in the user's cache folder. Absent: fetching (that is `xtask fetch`, `xtask kubernetes`, `xtask nodes`,
+//! `xtask prometheus` and `xtask collector`) and any dependency, so that every room may ask without paying for it.
 
+pub mod collector;
 pub mod control_plane;
 pub mod definitions;
 pub mod nodes;
@@ -10,6 +11,7 @@ mod place;
 pub mod prometheus;
 mod table;
 
+pub use collector::collector;
 pub use control_plane::control_plane;
 pub use definitions::definitions;
 pub use nodes::node;

@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use clap::{ArgGroup, Parser, ValueEnum};
 
+use crate::trace;
+
 /// Bodies above this many bytes are refused.
 const DEFAULT_MAX_BODY_BYTES: usize = 32 << 20;
 
@@ -159,6 +161,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// Budgets' memory.
     pub state_file: Option<PathBuf>,
+    /// Where spans go, by OpenTelemetry's variables: no flag of ours says it a second time.
+    pub traces: Option<trace::Settings>,
 }
 
 impl From<Flags> for Config {
@@ -184,6 +188,7 @@ impl From<Flags> for Config {
             drain: Duration::from_secs_f64(flags.drain_seconds),
             drain_delay: Duration::from_secs_f64(flags.drain_delay_seconds),
             state_file: flags.state_file,
+            traces: None,
         }
     }
 }

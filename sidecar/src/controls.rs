@@ -21,8 +21,6 @@ pub const OBJECTIVE: HeaderName = HeaderName::from_static("x-expert-router-objec
 pub const QUALITY_TOLERANCE: HeaderName = HeaderName::from_static("x-expert-router-quality-tolerance");
 /// Names the conversation. The policy may name another header for it.
 pub const SESSION: HeaderName = HeaderName::from_static("x-expert-router-session");
-/// W3C's trace context.
-const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Names the request, in logs of all sides.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -115,10 +113,16 @@ pub fn stored_key(id: &str) -> u128 {
     conversation_key(b"response", id.as_bytes())
 }
 
+/// A number that nobody else has and nobody can guess: a count, hashed with the same secrets.
+#[must_use]
+pub fn fresh_id() -> u128 {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    conversation_key(b"id", &COUNT.fetch_add(1, Ordering::Relaxed).to_le_bytes())
+}
+
 /// The client's own id where it is sane, so that logs of both sides meet; else a new one.
 #[must_use]
 pub fn request_id(headers: &HeaderMap) -> HeaderValue {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
     if let Some(value) = headers.get(&REQUEST_ID) {
         let bytes = value.as_bytes();
         let sane = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
@@ -126,48 +130,16 @@ pub fn request_id(headers: &HeaderMap) -> HeaderValue {
             return value.clone();
         }
     }
-    let id = conversation_key(b"id", &COUNT.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+    let id = fresh_id();
     let mut text = [0; 32];
     // The buffer has two digits for each of the sixteen bytes.
     let _ = hex::encode_to_slice(id.to_le_bytes(), &mut text);
     HeaderValue::from_bytes(&text).expect("hexadecimal digits make a header value")
 }
 
-/// The trace a request belongs to, by W3C's `traceparent`, so that its log line and its spans elsewhere can be joined. The header itself
-/// goes on to the expert as it came.
-#[must_use]
-pub fn trace_id(headers: &HeaderMap) -> Option<Box<str>> {
-    let mut parts = headers.get(&TRACE_PARENT)?.to_str().ok()?.split('-');
-    let [version, trace, parent, flags] = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
-    let hex = |text: &str, digits| text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let sound = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2);
-    // Version 00 has these four parts; a later one may have more.
-    let whole = version != "00" || parts.next().is_none();
-    let known = trace.bytes().any(|byte| byte != b'0') && parent.bytes().any(|byte| byte != b'0');
-    (sound && whole && known).then(|| trace.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_trace_is_known_by_a_sound_traceparent_only() {
-        let check = |value: &str, expect: Option<&str>| {
-            let headers = HeaderMap::from_iter([(TRACE_PARENT, value.parse().unwrap())]);
-            assert_eq!(trace_id(&headers).as_deref(), expect, "{value}");
-        };
-        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-        check(&format!("00-{trace}-00f067aa0ba902b7-01"), Some(trace));
-        check(&format!("cc-{trace}-00f067aa0ba902b7-01-more"), Some(trace));
-        check(&format!("00-{trace}-00f067aa0ba902b7-01-more"), None);
-        check(&format!("ff-{trace}-00f067aa0ba902b7-01"), None);
-        check(&format!("00-{}-00f067aa0ba902b7-01", trace.to_uppercase()), None);
-        check("00-00000000000000000000000000000000-00f067aa0ba902b7-01", None);
-        check(&format!("00-{trace}-0000000000000000-01"), None);
-        check("x", None);
-        assert_eq!(trace_id(&HeaderMap::new()), None);
-    }
 
     fn check(name: &HeaderName, values: &[&str], expect: Result<Controls, &str>) {
         let mut headers = HeaderMap::new();

@@ -23,6 +23,7 @@ use crate::{
     metrics::AttemptResult,
     shared::Shared,
     state::{Expert, Permit, State, lock},
+    trace::{Told, Trace},
     upstream::SendError,
 };
 use collect::{Collected, Trouble, collect, first};
@@ -48,6 +49,8 @@ pub struct Call<'a> {
     pub authorization_is_ours: bool,
     /// Named to the expert too.
     pub request_id: &'a HeaderValue,
+    /// What experts are told of the trace, where that is not what the client said.
+    pub told: Option<&'a Told>,
 }
 
 /// An expert's answer, or an error of its that is passed on.
@@ -81,6 +84,8 @@ pub struct Attempts {
     pub sent: u32,
     /// Those that came to nothing, in order.
     pub failed: Vec<(ExpertIndex, AttemptResult)>,
+    /// And what becomes of the request's trace.
+    pub trace: Trace,
 }
 
 /// An attempt that came to nothing.
@@ -117,12 +122,17 @@ pub async fn forward(call: Call<'_>, decision: &Decision, attempts: &mut Attempt
         let sent = Instant::now();
         let expert = permit.expert().clone();
         let mut unfinished = Unfinished(Some(&expert));
-        let attempted = attempt(call, permit, sent).await;
+        let told = attempts.trace.sent(index, sent);
+        let attempted = attempt(Call { told: told.as_ref(), ..call }, permit, sent).await;
         unfinished.0 = None;
         let (permit, failed) = match attempted {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => {
+                attempts.trace.note(|notes| notes.answered(answer.parts.status.as_u16()));
+                return Ok(answer);
+            }
             Err(failed) => failed,
         };
+        attempts.trace.note(|notes| notes.failed(failed.result, failed.kept.as_ref().map(|(parts, _)| parts.status.as_u16())));
         expert.metrics.attempted(failed.result);
         attempts.failed.push((index, failed.result));
         if let Some((parts, bytes)) = failed.kept {
@@ -243,6 +253,9 @@ fn request(call: Call<'_>, expert: &Expert) -> Request<Full<Bytes>> {
     *request.method_mut() = Method::POST;
     *request.uri_mut() = expert.uri(call.inbound.endpoint()).clone();
     *request.headers_mut() = headers::to_expert(call.headers, forwarded.or(expert.authorization.as_ref()), call.request_id);
+    if let Some(told) = call.told {
+        told.tell(request.headers_mut());
+    }
     request
 }
 

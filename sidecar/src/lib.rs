@@ -26,6 +26,7 @@ pub mod score;
 pub mod serve;
 pub mod spend;
 pub mod stream;
+pub mod trace;
 pub mod upstream;
 
 // The way of a change.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use sidecar::{Config, Flags, StartError, build::read_table, logging};
+use sidecar::{Config, Flags, StartError, build::read_table, logging, trace::settings};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What was asked for makes no sense; as for a wrong flag.
@@ -12,7 +12,7 @@ const WRONG: u8 = 2;
 fn main() -> ExitCode {
     let flags = Flags::parse();
     let (check, format, filter) = (flags.check, flags.log_format, flags.log.clone());
-    let config = Config::from(flags);
+    let mut config = Config::from(flags);
     if check {
         return match read_table(&config) {
             Ok(table) => {
@@ -25,6 +25,11 @@ fn main() -> ExitCode {
     if let Err(problem) = logging::init(format, &filter) {
         return fail(&problem, WRONG);
     }
+    let traces = settings::read(|name| std::env::var(name).ok());
+    for ignored in traces.ignored {
+        tracing::warn!("{ignored}");
+    }
+    config.traces = traces.settings;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(config.threads).thread_name("serve").enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(serve(config)),

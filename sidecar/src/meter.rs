@@ -16,7 +16,7 @@ use std::{
 use http::HeaderValue;
 use model::bundle::Output;
 use routing::{Reason, health};
-use wire::{Usage, sse::Piece};
+use wire::{Description, Usage, sse::Piece};
 
 pub use later::Later;
 pub use money::{Money, Work};
@@ -30,6 +30,7 @@ use crate::{
     metrics::{AttemptResult, EndpointLabel, Operation, add_cost},
     shared::Shared,
     state::{Model, Permit, State},
+    trace::context::TraceId,
 };
 
 /// Everything noted of one request.
@@ -41,8 +42,8 @@ pub struct Meter {
     started: Instant,
     /// In every response and log line.
     pub request_id: HeaderValue,
-    /// The trace the client says it belongs to.
-    pub trace: Option<Box<str>>,
+    /// The trace it belongs to: the client's, or one that begins here.
+    pub trace: Option<TraceId>,
     /// The client key's name.
     pub client: Option<Arc<str>>,
     /// The client asked for a stream.
@@ -114,6 +115,7 @@ impl Meter {
 
     /// An expert was chosen.
     pub fn decided(&mut self, choice: &Choice) {
+        self.attempts.trace.note(|notes| notes.decided(choice));
         let decision = &choice.decision;
         self.state.experts[decision.expert].metrics.decided(decision.reason);
         if let Some(Ok(scores)) = &choice.scores {
@@ -174,6 +176,7 @@ impl Meter {
         served.usage = piece.seen.usage.or(served.usage);
         served.content_events += u64::from(piece.content_events);
         served.content_bytes += piece.content_bytes as u64;
+        self.attempts.trace.note(|notes| notes.described(piece.description.clone()));
         if let Some(id) = &piece.response_id {
             self.keeps(id);
         }
@@ -196,6 +199,9 @@ impl Meter {
         let served = self.served.as_mut()?;
         served.usage = if readable { Usage::of_body(body) } else { None };
         served.content_bytes = body.len() as u64;
+        if readable {
+            self.attempts.trace.note(|notes| notes.described(Description::of_body(body)));
+        }
         if !served.answered {
             return None;
         }
@@ -255,8 +261,16 @@ impl Meter {
                 served.permit.report(health, self.shared.now());
             }
         }
-        if tracing::enabled!(target: "expert_router::request", tracing::Level::INFO) {
-            self.record(duration, money).log();
+        let traced = self.attempts.trace.take();
+        let logged = tracing::enabled!(target: "expert_router::request", tracing::Level::INFO);
+        if logged || traced.is_some() {
+            let record = self.record(duration, money);
+            if logged {
+                record.log();
+            }
+            if let (Some(notes), Some(tracer)) = (traced, &self.shared.tracer) {
+                tracer.end(&notes, &record, &self.state);
+            }
         }
     }
 
@@ -287,7 +301,7 @@ impl Meter {
             started: self.started,
             duration,
             request_id: self.request_id.to_str().unwrap_or_default(),
-            trace: self.trace.as_deref(),
+            trace: self.trace,
             endpoint: self.endpoint,
             outcome: self.outcome,
             status: self.status,

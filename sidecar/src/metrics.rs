@@ -98,6 +98,7 @@ pub struct Metrics {
     pub(crate) best_score: Histogram,
     pub(crate) chosen_score: Histogram,
     pub(crate) predicted_loss: Histogram,
+    pub(crate) trace_spans: IntCounterVec,
     resident_bytes: IntGauge,
     experts: expert::Families,
 }
@@ -221,6 +222,7 @@ impl Metrics {
             best_score: scores.with_label_values(&["best"]),
             chosen_score: scores.with_label_values(&["chosen"]),
             predicted_loss: make.histograms("expert_router_predicted_loss").with_label_values(NO_LABELS),
+            trace_spans: make.counters("expert_router_trace_spans_total"),
             resident_bytes: make.gauge("process_resident_memory_bytes"),
             experts: expert::Families::new(&make),
             registry,
@@ -317,6 +319,7 @@ mod tests {
         metrics.score_failures.with_label_values(&["x"]).inc();
         metrics.client_cost.with_label_values(&["x"]).inc();
         metrics.reload_failures.with_label_values(&["x"]).inc();
+        metrics.trace_spans.with_label_values(&["x"]).inc();
         metrics.snapshot_info.with_label_values(&["x"]).set(1);
         metrics.budget_spent.with_label_values(&["x"]).set(1.0);
         metrics.budget_amount.with_label_values(&["x"]).set(1.0);

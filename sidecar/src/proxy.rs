@@ -3,7 +3,7 @@
 //! The phases stand here in their order, and each is a file of that name. Everything learnt goes into the [`Meter`]; an early return
 //! drops it, and so every way out is metered.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
@@ -23,6 +23,7 @@ use crate::{
     read,
     shared::Shared,
     stream::{Outgoing, Passage, Relay},
+    trace::context::Parent,
 };
 
 /// Answers a request to one of OpenAI's endpoints.
@@ -39,9 +40,12 @@ async fn serve(meter: &mut Meter, endpoint: Endpoint, request: Request<Incoming>
     let (head, body) = request.into_parts();
     let client = admit(meter, &head.headers)?;
     let controls = Controls::parse(&head.headers, state.session_header.as_ref())?;
+    let reading = Instant::now();
     let body = read::body(body, &head.headers, shared.limits).instrument(tracing::debug_span!("read")).await?;
+    let read = reading.elapsed();
     let inbound = tracing::debug_span!("parse").in_scope(|| Inbound::parse(endpoint, body)).map_err(Failure::of_wire)?;
     meter.stream = inbound.stream();
+    meter.attempts.trace.note(|notes| notes.asked(&inbound, read));
     let name = client.as_ref().map(|client| &*client.name);
     let choice = decide::decide(&shared, &state, &inbound, &controls, name, Scoring::WhereItMatters)
         .instrument(tracing::debug_span!("choose"))
@@ -55,6 +59,7 @@ async fn serve(meter: &mut Meter, endpoint: Endpoint, request: Request<Incoming>
         headers: &head.headers,
         authorization_is_ours: client.is_some_and(|client| client.by_authorization),
         request_id: &request_id,
+        told: None,
     };
     let answer = forward::forward(call, &choice.decision, &mut meter.attempts).instrument(tracing::debug_span!("forward")).await?;
     if let Some(key) = choice.conversation.filter(|_| answer.parts.status.is_success()) {
@@ -99,7 +104,7 @@ fn respond(mut meter: Box<Meter>, answer: Answer, choice: &Choice, inbound: &Inb
             Outgoing::Whole { bytes, meter: Some(Later::new(meter)) }
         }
         AnswerBody::Events(prefix, upstream) => {
-            let filter = Filter::new(inbound.endpoint(), hides_usage(inbound));
+            let filter = Filter::new(inbound.endpoint(), hides_usage(inbound)).describing(meter.attempts.trace.is_recorded());
             let events = readable.then(|| (inbound.endpoint(), filter));
             let passage = Passage { prefix, upstream, events, close_delimited, idle: expert.idle, until };
             Outgoing::Relay(Box::new(Relay::new(passage, meter)))
@@ -160,9 +165,16 @@ pub fn reply(mut meter: Box<Meter>, json: bytes::Bytes) -> Response<Outgoing> {
 
 /// A meter for a request that has just come.
 #[must_use]
-pub fn begin(shared: &Arc<Shared>, endpoint: EndpointLabel, headers: &HeaderMap) -> Box<Meter> {
-    let mut meter = Meter::new(shared.clone(), shared.state.load_full(), endpoint, controls::request_id(headers));
-    meter.trace = controls::trace_id(headers);
+pub fn begin<B>(shared: &Arc<Shared>, endpoint: EndpointLabel, request: &Request<B>) -> Box<Meter> {
+    let mut meter = Meter::new(shared.clone(), shared.state.load_full(), endpoint, controls::request_id(request.headers()));
+    meter.trace = match &shared.tracer {
+        None => Parent::of(request.headers()).map(|parent| parent.trace),
+        Some(tracer) => {
+            let (trace, becomes) = tracer.begin(request);
+            meter.attempts.trace = becomes;
+            Some(trace)
+        }
+    };
     meter
 }
 

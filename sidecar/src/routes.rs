@@ -34,18 +34,18 @@ pub async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<R
         if request.method() != Method::POST {
             return Ok(lost(&shared, &request, Some("POST")));
         }
-        proxy(begin(&shared, label(endpoint), request.headers()), endpoint, request).await
+        proxy(begin(&shared, label(endpoint), &request), endpoint, request).await
     } else if below == "/route" {
         if request.method() != Method::POST {
             return Ok(lost(&shared, &request, Some("POST")));
         }
-        route(begin(&shared, EndpointLabel::Route, request.headers()), request).await
+        route(begin(&shared, EndpointLabel::Route, &request), request).await
     } else if below == "/models" || below.starts_with("/models/") {
         // Of an answer to HEAD the server sends the head alone.
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return Ok(lost(&shared, &request, Some("GET")));
         }
-        models(begin(&shared, EndpointLabel::Models, request.headers()), &request)
+        models(begin(&shared, EndpointLabel::Models, &request), &request)
     } else {
         lost(&shared, &request, None)
     };
@@ -63,7 +63,7 @@ fn label(endpoint: Endpoint) -> EndpointLabel {
 
 /// 404, or 405 with the method there is.
 fn lost(shared: &Arc<Shared>, request: &Request<Incoming>, allowed: Option<&'static str>) -> Response<Outgoing> {
-    let meter = begin(shared, EndpointLabel::Other, request.headers());
+    let meter = begin(shared, EndpointLabel::Other, request);
     let mut response = refuse(meter, &no_such_path(allowed));
     if let Some(method) = allowed {
         response.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static(method));

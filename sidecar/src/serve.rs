@@ -26,6 +26,7 @@ use crate::{
     shared::Shared,
     spend::Spend,
     tls,
+    trace::{Exporter, Tracer},
     watch::{self, ServerTls, Watcher},
 };
 use connection::Connections;
@@ -72,6 +73,7 @@ pub struct Server {
     admin_listener: TcpListener,
     tls: Option<ServerTls>,
     watcher: Watcher,
+    exporter: Option<Exporter>,
     config: Config,
 }
 
@@ -102,9 +104,25 @@ pub fn start_with(config: Config, mut builder: Builder) -> Result<Server, StartE
     let (listener, listen) = bind(config.listen, "--listen")?;
     let (admin_listener, admin) = bind(config.admin, "--admin")?;
     let limits = read::Limits { bytes: config.max_body_bytes, idle: config.body_idle };
-    let shared = Arc::new(Shared::new(state, metrics, limits, spend));
+    let (tracer, exporter) = trace(&config, &metrics);
+    let mut shared = Shared::new(state, metrics, limits, spend);
+    shared.tracer = tracer;
+    let shared = Arc::new(shared);
     let watcher = watch::watch(builder, shared.clone(), tls.clone(), problem)?;
-    Ok(Server { listen, admin, shared, listener, admin_listener, tls, watcher, config })
+    Ok(Server { listen, admin, shared, listener, admin_listener, tls, watcher, exporter, config })
+}
+
+/// What keeps requests from being traced does not keep them from being served.
+fn trace(config: &Config, metrics: &Arc<Metrics>) -> (Option<Tracer>, Option<Exporter>) {
+    let Some(settings) = config.traces.clone() else { return (None, None) };
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    match Tracer::start(settings, scheme, metrics) {
+        Ok((tracer, exporter)) => (Some(tracer), Some(exporter)),
+        Err(error) => {
+            tracing::error!(%error, "requests are not traced");
+            (None, None)
+        }
+    }
 }
 
 fn bind(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -128,7 +146,7 @@ impl Server {
 
     /// Serves until `stop` is ready, then drains. Says whether every connection ended within the grace.
     pub async fn run(self, stop: impl Future<Output = ()>) -> bool {
-        let Self { shared, listener, admin_listener, tls, watcher, config, listen, admin } = self;
+        let Self { shared, listener, admin_listener, tls, watcher, exporter, config, listen, admin } = self;
         tracing::info!(%listen, %admin, tls = tls.is_some(), "expert-router serves");
         let admin = tokio::spawn(admin::serve(admin_listener, shared.clone()));
         let connections = Connections::new(shared.clone(), tls, config.idle);
@@ -153,6 +171,9 @@ impl Server {
         }
         if drained {
             shared.all_metered().await;
+        }
+        if let Some(exporter) = exporter {
+            exporter.finish().await;
         }
         admin.abort();
         // Joins the thread, which writes the state file once more.

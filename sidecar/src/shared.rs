@@ -21,6 +21,7 @@ use crate::{
     read,
     spend::Spend,
     state::{State, lock},
+    trace::Tracer,
 };
 
 /// One per process.
@@ -46,6 +47,8 @@ pub struct Shared {
     pub open_requests: AtomicUsize,
     /// The last change that could not be used, until one can.
     pub last_error: Mutex<Option<LastError>>,
+    /// Present: requests may be traced.
+    pub tracer: Option<Tracer>,
     /// Where `now` counts from.
     epoch: Instant,
 }
@@ -81,6 +84,7 @@ impl Shared {
             draining: AtomicBool::new(false),
             open_requests: AtomicUsize::new(0),
             last_error: Mutex::new(None),
+            tracer: None,
             epoch,
             state: ArcSwap::from_pointee(state),
         }

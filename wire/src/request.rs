@@ -172,6 +172,13 @@ impl Inbound {
         self.choices
     }
 
+    /// Top-level fields that are numbers, such as `temperature`; what is there and is none counts as absent.
+    #[must_use]
+    pub fn numbers<const N: usize>(&self, names: [&str; N]) -> [Option<f64>; N] {
+        let members = self.members();
+        names.map(|name| json::find(&members, name).filter(|json| json::kind(json) == "a number").and_then(|json| json.parse().ok()))
+    }
+
     /// What the request needs of an expert beyond text.
     #[must_use]
     pub fn needs(&self) -> Needs {

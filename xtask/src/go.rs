@@ -22,8 +22,8 @@ const REPORT_EVERY: Duration = Duration::from_secs(20);
 pub(crate) struct Modules {
     /// What they are, and how long they take.
     pub(crate) about: &'static str,
-    /// `go.mod` and `go.sum`.
-    pub(crate) files: [&'static str; 2],
+    /// `go.mod` and `go.sum`, and what else the module is made of: names and contents.
+    pub(crate) files: &'static [(&'static str, &'static str)],
     pub(crate) folder: PathBuf,
     pub(crate) link_flags: String,
     /// Who wants them, and where else they may come from: said where there is no Go.
@@ -46,7 +46,7 @@ impl Modules {
         let programs = (self.missing)();
         let module = folder.join("module");
         fs::create_dir_all(&module).with_context(|| format!("making {}", module.display()))?;
-        for (name, content) in ["go.mod", "go.sum"].into_iter().zip(self.files) {
+        for (name, content) in self.files {
             fs::write(module.join(name), content).with_context(|| format!("writing {name}"))?;
         }
         if !programs.is_empty() {

@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 fn build() -> Result<()> {
     let modules = Modules {
         about: "Kubernetes' control plane (about 15 minutes of one core)",
-        files: [GO_MODULE, GO_SUMS],
+        files: &[("go.mod", GO_MODULE), ("go.sum", GO_SUMS)],
         folder: built_folder(),
         link_flags: link_flags(GO_MODULE)?,
         without_go: format!(

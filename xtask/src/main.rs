@@ -6,6 +6,7 @@
 mod audit;
 #[cfg(feature = "bench")]
 mod bench;
+mod collector;
 #[cfg(feature = "definitions")]
 mod definitions;
 #[cfg(feature = "demo")]
@@ -38,6 +39,8 @@ enum Task {
     Kubernetes(kubernetes::Arguments),
     /// Build what makes a node for the end-to-end run (kubelet, containerd, CoreDNS ...) into the user's cache folder
     Nodes,
+    /// Build OpenTelemetry's Collector for the tests into the user's cache folder, where PATH lacks it
+    Collector,
     /// Build Prometheus and promtool for the tests into the user's cache folder, where PATH lacks them
     Prometheus,
     /// Fetch the definitions (CRDs) of other projects that the tests of the cluster install
@@ -65,6 +68,7 @@ fn main() -> anyhow::Result<()> {
         Task::Fetch(arguments) => fetch::run(&arguments),
         Task::Kubernetes(arguments) => kubernetes::run(&arguments),
         Task::Nodes => nodes::run(),
+        Task::Collector => collector::run(),
         Task::Prometheus => prometheus::run(),
         #[cfg(feature = "definitions")]
         Task::Definitions => definitions::run(),

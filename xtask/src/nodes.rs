@@ -15,7 +15,7 @@ pub(crate) fn run() -> Result<()> {
     };
     let kubelet = Modules {
         about: "kubelet and kube-proxy (about 4 minutes of one core)",
-        files: [KUBELET.go_module, KUBELET.go_sums],
+        files: &[("go.mod", KUBELET.go_module), ("go.sum", KUBELET.go_sums)],
         folder: KUBELET.folder(),
         link_flags: link_flags(KUBELET.go_module)?,
         without_go: without_go(),
@@ -23,7 +23,7 @@ pub(crate) fn run() -> Result<()> {
     };
     let node = Modules {
         about: "containerd, network plugins and CoreDNS (about 6 minutes of one core)",
-        files: [NODE.go_module, NODE.go_sums],
+        files: &[("go.mod", NODE.go_module), ("go.sum", NODE.go_sums)],
         folder: NODE.folder(),
         link_flags: "-s -w".to_owned(),
         without_go: without_go(),

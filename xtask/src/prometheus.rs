@@ -9,7 +9,7 @@ use crate::go::{GO_RELEASE, Modules};
 pub(crate) fn run() -> Result<()> {
     let modules = Modules {
         about: "Prometheus (about 10 minutes of one core)",
-        files: [GO_MODULE, GO_SUMS],
+        files: &[("go.mod", GO_MODULE), ("go.sum", GO_SUMS)],
         folder: built_folder(),
         link_flags: "-s -w".to_owned(),
         without_go: format!(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use routing::Reason;
 
 use super::Money;
-use crate::{decide::Timing, failure::Outcome, metrics::EndpointLabel};
+use crate::{decide::Timing, failure::Outcome, metrics::EndpointLabel, trace::context::TraceId};
 
 /// A request that ended.
 #[derive(Debug, Clone)]
@@ -17,8 +17,8 @@ pub struct Record<'a> {
     pub duration: Duration,
     /// In the response and in every line.
     pub request_id: &'a str,
-    /// The trace the client says it belongs to.
-    pub trace: Option<&'a str>,
+    /// The trace it belongs to, where there is one.
+    pub trace: Option<TraceId>,
     /// What was asked of us.
     pub endpoint: EndpointLabel,
     /// How it ended.
@@ -66,7 +66,7 @@ impl Record<'_> {
         tracing::info!(
             target: "expert_router::request",
             request_id = self.request_id,
-            trace_id = self.trace,
+            trace_id = self.trace.map(tracing::field::display),
             endpoint = self.endpoint.as_str(),
             outcome = self.outcome.as_str(),
             status = self.status,

@@ -114,7 +114,9 @@ impl Operation {
         }
     }
 
-    fn as_str(self) -> &'static str {
+    /// As a label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Chat => "chat",
             Self::TextCompletion => "text_completion",

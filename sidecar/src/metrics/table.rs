@@ -177,6 +177,12 @@ pub const METRICS: &[Metric] = &[
     gauge("expert_router_config_stale", &[], "1 while a newer configuration is there that cannot be used, else 0."),
     gauge("expert_router_snapshot_info", &["revision"], "1 for the revision in force."),
     gauge("expert_router_snapshot_age_seconds", &[], "Since the configuration in force was loaded."),
+    // Traces.
+    counter(
+        "expert_router_trace_spans_total",
+        &["result"],
+        "Spans by what became of them: sent; dropped, since the queue was full; unsent, since the collector was away or busy for too long; rejected by it. Nothing where nothing is traced.",
+    ),
     // Process.
     gauge("process_start_time_seconds", &[], "Start of the process, seconds since 1970."),
     gauge("process_resident_memory_bytes", &[], "Resident memory."),

@@ -33,7 +33,7 @@ pub struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(tls: Option<rustls::ClientConfig>, timeout: Duration) -> Self {
+    pub(crate) fn new(tls: Option<rustls::ClientConfig>, timeout: Duration) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
         tcp.enforce_http(false);
