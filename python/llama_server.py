@@ -1,4 +1,5 @@
-"""Runs llama.cpp's own HTTP server with one model, until standard input closes (so it never outlives who started it).
+"""Runs llama.cpp's own HTTP server with one model, until standard input closes (so it never outlives who started it), or with `--stay`
+until it is told to end.
 
 Prints one line `READY http://127.0.0.1:PORT` on standard output when it answers; llama.cpp's log goes to standard error.
 Example: python llama_server.py model.gguf --slots 4 --context 8192 --name smollm2
@@ -15,6 +16,7 @@ import xllamacpp
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a GGUF file")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen at (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one (default)")
     parser.add_argument("--name", default="", help="the model name it answers with (default: the file's)")
     parser.add_argument("--slots", type=int, default=2, help="requests at once (default 2)")
@@ -23,13 +25,14 @@ def arguments():
     parser.add_argument("--embeddings", action="store_true", help="serve /v1/embeddings, too")
     parser.add_argument("--chat-template", default="", help="a Jinja file in place of the model's own template")
     parser.add_argument("--api-key", default="", help="ask for this key")
+    parser.add_argument("--stay", action="store_true", help="do not end with standard input: as a container's program")
     return parser.parse_args()
 
 
 def parameters(given):
     made = xllamacpp.CommonParams()
     made.model.path = given.model
-    made.hostnames = ["127.0.0.1"]
+    made.hostnames = [given.host]
     made.port = given.port
     made.n_parallel = given.slots
     made.n_ctx = given.context
@@ -61,6 +64,8 @@ def main():
         signal.signal(name, lambda *_: os._exit(0))
     server = xllamacpp.Server(parameters(given))
     print("READY", server.listening_address, flush=True)
+    while given.stay:
+        signal.pause()
     while sys.stdin.buffer.read(4096):
         pass
     # Its threads may be in the middle of a token; nobody waits for it any more.

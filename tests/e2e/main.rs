@@ -7,20 +7,31 @@
 
 #![allow(dead_code, reason = "the parts are being put together")]
 
+mod clients;
 mod cluster;
+mod collect;
 mod existing;
+mod expert;
 mod faults;
 mod images;
 mod install;
 mod live;
 mod load;
+mod logs;
+mod metering;
 mod nodes;
+mod objects;
 mod options;
 mod privilege;
+mod progress;
 mod report;
 mod soak;
+mod stage;
 mod supervise;
+mod trained;
+mod trials;
 mod whole_loop;
+mod work;
 
 use std::process::ExitCode;
 
@@ -32,8 +43,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.task {
         None => supervise::run(&arguments.options),
-        Some(Task::Work(options)) => supervise::work(&options),
+        Some(Task::Work(options)) => work::run(&options),
         Some(Task::First(command)) => nodes::first(&command),
         Some(Task::Load(options)) => load::run(&options),
+        Some(Task::Expert(options)) => expert::run(&options),
     }
 }

@@ -1,7 +1,8 @@
 //! What can be asked for.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, fs, path::PathBuf};
 
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// The whole loop on a real cluster, under load and under faults.
@@ -19,6 +20,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Task {
     /// Send requests and count what becomes of each (runs in a Pod)
     Load(crate::load::LoadOptions),
+    /// Answer requests once a file is written (runs in a Pod)
+    Expert(crate::expert::ExpertOptions),
     /// The run itself, in the namespaces that were made for it
     #[command(hide = true)]
     Work(Options),
@@ -33,6 +36,9 @@ pub(crate) struct First {
     /// The control groups to remove at the end
     #[arg(long)]
     pub(crate) group: String,
+    /// The run's folder
+    #[arg(long)]
+    pub(crate) work: PathBuf,
     /// The program and its arguments
     #[arg(last = true, required = true)]
     pub(crate) command: Vec<OsString>,
@@ -50,6 +56,18 @@ pub(crate) struct Options {
     /// How long the mixed load goes on
     #[arg(long, value_name = "MINUTES", default_value_t = 30)]
     pub(crate) soak_minutes: u32,
+    /// Leave the loop out: only the chart is installed, and tried
+    #[arg(long)]
+    pub(crate) without_loop: bool,
+    /// How often each kind of change is timed
+    #[arg(long, value_name = "TIMES", default_value_t = 10)]
+    pub(crate) live_times: u32,
+    /// How long the API server is away
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) api_server_seconds: u32,
+    /// Of the faults, only those with this in their names
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) fault: Option<String>,
     /// Leave the cluster standing at the end until interrupted
     #[arg(long)]
     pub(crate) keep: bool,
@@ -62,6 +80,9 @@ pub(crate) struct Options {
     /// What stands before the images' names
     #[arg(long, value_name = "REGISTRY", default_value = "localhost")]
     pub(crate) repository: String,
+    /// The control groups of the nodes, set by the process that supervises the run
+    #[arg(long, hide = true)]
+    pub(crate) group: Option<String>,
 }
 
 /// Where a cluster comes from.
@@ -92,5 +113,12 @@ impl Options {
     /// Whether this part is asked for.
     pub(crate) fn asks_for(&self, part: Part) -> bool {
         self.only.is_empty() || self.only.contains(&part)
+    }
+
+    /// Where the programs of an own cluster, and the containers, write what they say.
+    pub(crate) fn logs(&self) -> Result<PathBuf> {
+        let logs = self.output.join("logs");
+        fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
+        logs.canonicalize().with_context(|| format!("finding {}", logs.display()))
     }
 }

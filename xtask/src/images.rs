@@ -1,8 +1,10 @@
 //! `xtask images`: the three images as OCI archives, packed without a container engine from the release binaries, the shared libraries
 //! they need, and ONNX Runtime. Nothing else is in them: no shell, no package manager. The same files make the same bytes, so the same
-//! digest. `skopeo`, `podman load`, `ctr images import` and `kind load image-archive` read them.
+//! digest. `skopeo`, `podman load`, `ctr images import` and `kind load image-archive` read them. With `--e2e` also what the end-to-end run
+//! puts into Pods beside them.
 
 mod archive;
+mod e2e;
 mod layer;
 
 use std::{
@@ -32,12 +34,16 @@ pub(crate) struct Arguments {
     /// Where the archives go
     #[arg(long, value_name = "FOLDER", default_value = "target/images")]
     output: PathBuf,
+    /// Also what the end-to-end run needs: a language model's server, the expert that replays, Prometheus, the load client
+    #[arg(long)]
+    e2e: bool,
 }
 
-/// One image.
+/// One image with one program.
 struct Image {
-    /// Of the binary and of the image.
     name: &'static str,
+    /// Of the binary.
+    program: &'static str,
     /// Whether it runs models.
     onnx_runtime: bool,
     /// Whether it scores answers.
@@ -45,9 +51,9 @@ struct Image {
 }
 
 const IMAGES: [Image; 3] = [
-    Image { name: "expert-router", onnx_runtime: true, encoder: false },
-    Image { name: "expert-router-operator", onnx_runtime: false, encoder: false },
-    Image { name: "expert-router-train", onnx_runtime: true, encoder: true },
+    Image { name: "expert-router", program: "expert-router", onnx_runtime: true, encoder: false },
+    Image { name: "expert-router-operator", program: "expert-router-operator", onnx_runtime: false, encoder: false },
+    Image { name: "expert-router-train", program: "expert-router-train", onnx_runtime: true, encoder: true },
 ];
 
 const ONNX_RUNTIME: &str = "/usr/lib/libonnxruntime.so";
@@ -56,31 +62,36 @@ const ENCODER: &str = "/usr/share/expert-router/encoder";
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Everybody's, and nobody's in particular: as in distroless images.
 const USERS: &str = "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/tmp:/sbin/nologin\n";
+const NOBODY: &str = "65532:65532";
 const GROUPS: &str = "root:x:0:\nnonroot:x:65532:\n";
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     fs::create_dir_all(&arguments.output).with_context(|| format!("making {}", arguments.output.display()))?;
     for image in &IMAGES {
-        let path = arguments.output.join(format!("{}.tar", image.name));
-        let name = format!("{}/{}:{}", arguments.repository, image.name, arguments.tag);
-        let binary = arguments.binaries.join(image.name);
-        if !binary.is_file() {
-            bail!("{} is not there: build it with `make build`", binary.display());
-        }
-        let digest = pack(image, &binary, &name, &path).with_context(|| format!("packing {name}"))?;
+        arguments.write(image.name, |name, path| pack(image, &arguments.binaries.join(image.program), name, path))?;
+    }
+    if arguments.e2e { e2e::run(arguments) } else { Ok(()) }
+}
+
+impl Arguments {
+    /// Packs one and says so.
+    fn write(&self, image: &str, pack: impl FnOnce(&str, &Path) -> Result<String>) -> Result<()> {
+        let path = self.output.join(format!("{image}.tar"));
+        let name = format!("{}/{image}:{}", self.repository, self.tag);
+        let digest = pack(&name, &path).with_context(|| format!("packing {name}"))?;
         let size = fs::metadata(&path).map_or(0, |file| file.len() >> 20);
         println!("{name} {digest} {} ({size} MiB)", path.display());
+        Ok(())
     }
-    Ok(())
 }
 
 /// What seldom changes lies in a layer of its own, below the program.
 fn pack(image: &Image, binary: &Path, name: &str, path: &Path) -> Result<String> {
+    if !binary.is_file() {
+        bail!("{} is not there: build it with `make build`", binary.display());
+    }
     let mut environment = BTreeMap::from([("PATH", "/usr/bin"), ("SSL_CERT_FILE", AUTHORITIES)]);
-    let mut below = Layer::new();
-    below.file("/etc/passwd", USERS.as_bytes(), false);
-    below.file("/etc/group", GROUPS.as_bytes(), false);
-    below.folder("/tmp", 0o1777);
+    let mut below = base();
     match fs::read(AUTHORITIES) {
         Ok(authorities) => below.file(AUTHORITIES, &authorities, false),
         Err(_) => {
@@ -94,8 +105,6 @@ fn pack(image: &Image, binary: &Path, name: &str, path: &Path) -> Result<String>
         below.copy(&runtime, ONNX_RUNTIME)?;
         environment.insert("ORT_DYLIB_PATH", ONNX_RUNTIME);
     }
-    libraries.sort();
-    libraries.dedup();
     for library in libraries {
         below.copy(&library, &library.to_string_lossy())?;
     }
@@ -109,10 +118,19 @@ fn pack(image: &Image, binary: &Path, name: &str, path: &Path) -> Result<String>
         environment.insert("EXPERT_ROUTER_ENCODER", ENCODER);
     }
     let mut program = Layer::new();
-    let entrypoint = format!("/usr/bin/{}", image.name);
+    let entrypoint = format!("/usr/bin/{}", image.program);
     program.copy(binary, &entrypoint)?;
-    let configuration = Configuration { entrypoint: &entrypoint, user: "65532:65532", environment: &environment };
+    let configuration = Configuration { entrypoint: &[&entrypoint], user: NOBODY, environment: &environment };
     write_archive(path, name, &configuration, &[below.finish()?, program.finish()?])
+}
+
+/// What every image has.
+fn base() -> Layer {
+    let mut base = Layer::new();
+    base.file("/etc/passwd", USERS.as_bytes(), false);
+    base.file("/etc/group", GROUPS.as_bytes(), false);
+    base.folder("/tmp", 0o1777);
+    base
 }
 
 /// What the loader would load for it, and the loader itself.

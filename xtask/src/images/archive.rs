@@ -11,8 +11,8 @@ use super::layer::Layer;
 /// What a container of the image begins with.
 #[derive(Debug)]
 pub(crate) struct Configuration<'a> {
-    /// The program.
-    pub(crate) entrypoint: &'a str,
+    /// The program, and what it is always told.
+    pub(crate) entrypoint: &'a [&'a str],
     /// Numbers, so that Kubernetes sees that it is not root.
     pub(crate) user: &'a str,
     /// Environment variables.
@@ -30,7 +30,7 @@ pub(crate) fn write_archive(path: &Path, name: &str, configuration: &Configurati
     let variables: Vec<String> = configuration.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let config = json!({
         "architecture": architecture, "os": "linux",
-        "config": {"Entrypoint": [configuration.entrypoint], "User": configuration.user, "Env": variables, "WorkingDir": "/"},
+        "config": {"Entrypoint": configuration.entrypoint, "User": configuration.user, "Env": variables, "WorkingDir": "/"},
         "rootfs": {"type": "layers", "diff_ids": layers.iter().map(|layer| digest(layer)).collect::<Vec<_>>()},
         "history": layers.iter().map(|_| json!({"created_by": "xtask images"})).collect::<Vec<_>>(),
     })
@@ -74,7 +74,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.tar");
         let environment = BTreeMap::from([("A", "b")]);
-        let configuration = Configuration { entrypoint: "/x", user: "65532:65532", environment: &environment };
+        let configuration = Configuration { entrypoint: &["/x"], user: "65532:65532", environment: &environment };
         let mut layer = Layer::new();
         layer.file("/x", b"x", true);
         let made = write_archive(&path, "localhost/x:1", &configuration, &[layer.finish().unwrap()]).unwrap();
