@@ -44,7 +44,8 @@ pub struct Cluster {
 const ADMINISTRATOR: &str = "administrator-of-a-test-server";
 
 impl Cluster {
-    /// The control plane that all tests of this process share, with the CRDs applied.
+    /// The control plane that all tests of this process share, with the CRDs applied: ours, and those of other projects whose objects
+    /// the chart and the operator make.
     ///
     /// # Panics
     /// It does not start: then no test can go on.
@@ -53,13 +54,25 @@ impl Cluster {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
         SHARED.get_or_init(|| {
             let started = Self::start_blocking().and_then(|cluster| {
-                cluster.kubectl(&["apply", "--filename", &workspace().join("crds").to_string_lossy()])?;
-                cluster.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "customresourcedefinitions", "--all"])?;
+                cluster.define(&[workspace().join("crds")])?;
+                cluster.define(&parts::definitions()?)?;
                 cluster.wait_for_documents()?;
                 Ok(cluster)
             });
             started.unwrap_or_else(|error| panic!("no Kubernetes API server: {error:#}"))
         })
+    }
+
+    /// Applies definitions, and waits until they are established.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub fn define(&self, files: &[PathBuf]) -> Result<()> {
+        for file in files {
+            // Larger ones do not fit into the annotation of an apply on the client's side.
+            self.kubectl(&["apply", "--server-side", "--filename", &file.to_string_lossy()])?;
+        }
+        self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "customresourcedefinitions", "--all"]).map(drop)
     }
 
     /// What the server tells kubectl of kinds and fields follows a moment after a definition is established.

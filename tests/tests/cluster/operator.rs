@@ -1,6 +1,7 @@
 //! The operator with no more rights than the chart gives it: what it makes, that it is quiet, that it heals, that it leaves nothing.
 
 mod injection;
+mod later;
 mod life;
 mod replicas;
 
@@ -10,7 +11,7 @@ use tests::cluster::{Cluster, Namespace, Operator, OperatorOptions, Release};
 /// The binary under test.
 const BINARY: &str = env!("CARGO_BIN_EXE_expert-router-operator-under-test");
 
-/// A router with every kind of child that needs nothing but Kubernetes: experts of all three sorts, autoscaling, a gateway.
+/// A router with every kind of child: experts of all three sorts, autoscaling, a gateway with a route.
 const ROUTER: &str = r#"
 apiVersion: expertrouter.dev/v1alpha1
 kind: ExpertRouter
@@ -31,7 +32,7 @@ spec:
       credentials: {secretRef: {name: frontier, key: apiKey}}
       pricing: {inputPerMillion: "2.50", outputPerMillion: "10.00"}
   policy: {fallbackExpert: frontier, baselineExpert: frontier}
-  gateway: {replicas: 2}
+  gateway: {replicas: 2, httpRoute: {gatewayRef: {name: edge}, hostnames: [chat.example.com]}}
 ---
 apiVersion: v1
 kind: Secret
@@ -61,6 +62,8 @@ fn child_kinds() -> Vec<(&'static str, Value)> {
         ("configmaps", json!({"data": null})),
         ("serviceaccounts", json!({"automountServiceAccountToken": true})),
         ("networking.k8s.io/v1/networkpolicies", json!({"spec": {"ingress": null}})),
+        ("gateway.networking.k8s.io/v1/httproutes", json!({"spec": {"hostnames": ["somebody.example.com"]}})),
+        ("monitoring.coreos.com/v1/podmonitors", json!({"spec": {"podMetricsEndpoints": [{"port": "other"}]}})),
     ]
 }
 

@@ -87,7 +87,7 @@ async fn a_deleted_router_leaves_nothing_and_an_expert_taken_out_takes_its_child
     let all = children(&namespace).await.len();
     namespace.apply(&ROUTER.replace("name: local\n      deployment: {image: \"localhost/server:1\", port: 8080, autoscaling: {minReplicas: 1, maxReplicas: 4}, resources: {requests: {cpu: 100m}}}", "name: local\n      url: http://elsewhere.example.com/v1")).unwrap();
     let fewer = eventually("the children of an expert that moved away are gone", Duration::from_secs(60), async || {
-        Ok(namespace.find("apps/v1/deployments", "chat-local").await?.is_none() && children(&namespace).await.len() < all)
+        Ok(namespace.find("apps/v1/deployments", "chat-expert-local").await?.is_none() && children(&namespace).await.len() < all)
     });
     fewer.await.unwrap_or_else(|error| panic!("{error}\n{}", operator.log()));
     namespace.kubectl(&["delete", "expertrouter", "chat"]).unwrap();
