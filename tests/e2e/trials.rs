@@ -1,0 +1,82 @@
+//! What the loop left standing is tried: who may do what, how soon a change decides requests, what is lost when things break, and what a
+//! long load does.
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    cluster::Cluster,
+    faults,
+    images::Images,
+    live,
+    objects::Objects,
+    options::{Options, Part},
+    privilege,
+    report::Report,
+    soak,
+    stage::{NAMESPACE, Stage},
+    trained,
+    whole_loop::{Child, Installed},
+};
+
+/// What there is where the loop was left out: an operator, and nothing to route.
+pub(crate) async fn without_loop(cluster: &Cluster, options: &Options) -> Result<Installed> {
+    let (name, system) = ("expert-router".to_owned(), "expert-router");
+    Objects::new(cluster.client.clone(), system).restricted().await?;
+    cluster.helm(&["upgrade", "--install", &name, "charts/expert-router", "--namespace", system, "--wait", "--timeout", "3m"])?;
+    let nothing = || Child { expert: String::new(), object: String::new() };
+    Ok(Installed {
+        namespace: String::new(),
+        system: system.into(),
+        monitoring: String::new(),
+        release: name.clone(),
+        operator: name,
+        router: String::new(),
+        model: String::new(),
+        gateway: String::new(),
+        gateway_url: String::new(),
+        experts: Vec::new(),
+        cloud: nothing(),
+        images: Images::of(options),
+        prompts: Vec::new(),
+    })
+}
+
+/// Tries whatever is asked for, one after the other, and goes on where something is not as expected.
+///
+/// # Errors
+/// Something was not; the report says what.
+pub(crate) async fn run(cluster: &Cluster, installed: &Installed, options: &Options, report: &mut Report) -> Result<()> {
+    if [Part::Privilege, Part::Live, Part::Faults, Part::Soak].into_iter().any(|part| options.asks_for(part)) {
+        let mut stage = Stage::set(cluster, installed, options).await.context("setting up routers and clients")?;
+        if let Err(error) = all(&mut stage, report).await {
+            report.fail(format!("{error:#}"));
+        }
+    }
+    match report.failures().len() {
+        0 => Ok(()),
+        count => bail!("{count} things were not as expected: see the report"),
+    }
+}
+
+async fn all(stage: &mut Stage<'_>, report: &mut Report) -> Result<()> {
+    let options = stage.options;
+    if options.asks_for(Part::Live) {
+        live::without_model(stage, report).await;
+    }
+    trained::train(stage).await.context("training two models")?;
+    if options.asks_for(Part::Live) {
+        live::with_model(stage, report).await;
+    }
+    if options.asks_for(Part::Privilege) {
+        let mut namespaces = vec![NAMESPACE];
+        namespaces.extend(Some(stage.installed.namespace.as_str()).filter(|namespace| !namespace.is_empty()));
+        privilege::run(stage.cluster, stage.installed, &namespaces, report).await.context("least privilege")?;
+    }
+    if options.asks_for(Part::Faults) {
+        faults::run(stage, report).await;
+    }
+    if options.asks_for(Part::Soak) {
+        soak::run(stage, report).await;
+    }
+    Ok(())
+}
