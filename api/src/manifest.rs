@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::{
     ExpertRouter, ExpertRouterSpec, References, RouterModel, RouterModelSpec,
     references::SecretKeyRef,
+    router::Tracing,
     rules::{check_model, check_router},
     schema, snapshot,
 };
@@ -75,6 +76,12 @@ pub fn read_manifest(yaml: &str, standalone: &Standalone) -> Result<routing::Sna
         return fail("", format!("expected one {VERSION} ExpertRouter, found {} ({})", names.len(), names.join(", ")).replace(" ()", ""));
     };
     snapshot(router, &standalone.references(router, &objects.models)?)
+}
+
+/// Where the traces of a manifest's router go. What is wrong with a manifest is for [`read_manifest`] to say.
+#[must_use]
+pub fn tracing(yaml: &str) -> Option<Tracing> {
+    read_objects(yaml).ok()?.routers.into_iter().next()?.spec.observability?.tracing
 }
 
 /// Reads all objects of ours in a file, strictly: unknown fields, limits and rules are checked as a cluster would.

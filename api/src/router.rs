@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 pub use expert::{Credentials, Expert, ExpertTls, Health, Pricing, ServiceAddress, Timeouts};
 pub use policy::{Budget, BudgetScope, Bundle, BundleCredentials, ClientKeys, Model, Policy, Session, Weights};
 pub use workload::{
-    Autoscaling, Deployment, Gateway, GatewayRef, HttpRoute, ImagePullPolicy, LogLevel, ModelCache, Observability, PodMonitorMode,
-    PodOverrides, RequestLog, ServiceType, Sidecar, Tracing,
+    Autoscaling, Deployment, Gateway, GatewayRef, HttpRoute, ImagePullPolicy, LogLevel, ModelCache, OTLP_HEADERS, Observability,
+    OtlpProtocol, PodMonitorMode, PodOverrides, RequestLog, ServiceType, Sidecar, Tracing,
 };
 
 use crate::status::ExpertRouterStatus;

@@ -2,7 +2,7 @@
 //! table, and `target/bench/latency.json`.
 //!
 //! One upstream (`expert-router-replay`, answering at once), one client, and between them nothing, Envoy, or the router: pinned to an
-//! expert, with a lexical model, with an encoder. All run from the start to the end of the run; the cases take turns in short windows,
+//! expert, with a lexical model, with an encoder; and pinned while it is scraped or traced. All run from the start to the end of the run; the cases take turns in short windows,
 //! so that whatever else the machine does meets them all.
 
 mod bundles;
@@ -12,6 +12,7 @@ mod process;
 mod prompt;
 mod report;
 mod servers;
+mod watched;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -68,14 +69,22 @@ enum Server {
     Upstream,
     Envoy,
     Plain,
+    /// As plain, and scraped every second.
+    Scraped,
+    /// As plain, and traced by OTLP: so many of a hundred requests.
+    Traced(u8),
     Lexical,
     Encoder,
 }
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 11] = [
     Case { name: "direct", model: EXPERTS[0], tokens: TOKENS, server: Server::Upstream },
     Case { name: "envoy", model: EXPERTS[0], tokens: TOKENS, server: Server::Envoy },
     Case { name: "pinned", model: EXPERTS[0], tokens: TOKENS, server: Server::Plain },
+    Case { name: "scraped", model: EXPERTS[0], tokens: TOKENS, server: Server::Scraped },
+    Case { name: "traced-0", model: EXPERTS[0], tokens: TOKENS, server: Server::Traced(0) },
+    Case { name: "traced-1", model: EXPERTS[0], tokens: TOKENS, server: Server::Traced(1) },
+    Case { name: "traced-100", model: EXPERTS[0], tokens: TOKENS, server: Server::Traced(100) },
     Case { name: "lexical", model: "auto", tokens: TOKENS, server: Server::Lexical },
     Case { name: "encoder-20", model: "auto", tokens: 20, server: Server::Encoder },
     Case { name: "encoder-128", model: "auto", tokens: 128, server: Server::Encoder },
@@ -116,9 +125,18 @@ impl Servers {
             }
             let running = match server {
                 Server::Envoy => site.envoy(address)?,
-                Server::Lexical => site.router("lexical", address, Some(&bundles::train("lexical", site)?))?,
-                Server::Encoder => site.router("encoder", address, Some(&bundles::train("mlp", site)?))?,
-                Server::Plain | Server::Upstream => site.router("pinned", address, None)?,
+                Server::Lexical => site.router("lexical", address, Some(&bundles::train("lexical", site)?), &[])?,
+                Server::Encoder => site.router("encoder", address, Some(&bundles::train("mlp", site)?), &[])?,
+                Server::Plain | Server::Upstream => site.router("pinned", address, None, &[])?,
+                Server::Scraped => {
+                    let running = site.router("scraped", address, None, &[])?;
+                    running.scrape_every_second();
+                    running
+                }
+                Server::Traced(percent) => {
+                    let environment = watched::traced(percent)?;
+                    site.router(&format!("traced-{percent}"), address, None, &environment)?
+                }
             };
             started.insert(server, running);
         }

@@ -11,7 +11,7 @@ use routing::snapshot::Redaction;
 
 use crate::{
     Decimal,
-    references::{SecretRef, VolumePath},
+    references::{SecretKeyRef, SecretRef, VolumePath},
 };
 
 /// An expert's pods, run by the operator.
@@ -241,7 +241,7 @@ pub struct Observability {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "LogLevel")]
     pub log_level: Option<LogLevel>,
-    /// Where traces go. The proxies are told by OpenTelemetry's usual variables; this version of them sends no traces yet.
+    /// Where traces go. The proxies are told by OpenTelemetry's usual variables; standalone, what the environment says goes before this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Tracing>,
     /// Whether Prometheus is told to scrape by a PodMonitor: `Auto` (default) where the cluster knows PodMonitors, or `Never`.
@@ -312,9 +312,46 @@ pub struct Tracing {
     /// The collector, such as `http://otel-collector.observability:4318`.
     #[schemars(length(max = 2048), regex(pattern = crate::rules::URL_PATTERN))]
     pub otlp_endpoint: String,
-    /// The share of requests that are traced, from `"0"` to `"1"`. Default `"0.1"`.
+    /// How spans travel: `Grpc` or `Http`. Default by the port: `Grpc` on 4317, on any other `Http`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "OtlpProtocol")]
+    pub protocol: Option<OtlpProtocol>,
+    /// The share of requests that are traced, from `"0"` to `"1"`, where the caller has not decided. Default `"0.1"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample_ratio: Option<Decimal>,
+    /// A key of a Secret with headers for the collector, such as its token: `name=value` pairs with commas between, values
+    /// percent-encoded. Read when a Pod starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers_secret_ref: Option<SecretKeyRef>,
+}
+
+/// How spans travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OtlpProtocol {
+    /// gRPC.
+    Grpc,
+    /// Protobuf over HTTP.
+    Http,
+}
+
+/// The variable that headers for the collector are in.
+pub const OTLP_HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+const SAMPLE_RATIO: &str = "0.1";
+
+impl Tracing {
+    /// The same in OpenTelemetry's variables, but for the headers, which are a secret.
+    #[must_use]
+    pub fn variables(&self) -> Vec<(&'static str, String)> {
+        let mut variables = vec![("OTEL_EXPORTER_OTLP_ENDPOINT", self.otlp_endpoint.clone())];
+        let protocol = self.protocol.map(|protocol| match protocol {
+            OtlpProtocol::Grpc => "grpc",
+            OtlpProtocol::Http => "http/protobuf",
+        });
+        variables.extend(protocol.map(|protocol| ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol.to_owned())));
+        variables.push(("OTEL_TRACES_SAMPLER", "parentbased_traceidratio".to_owned()));
+        variables.push(("OTEL_TRACES_SAMPLER_ARG", self.sample_ratio.as_ref().map_or(SAMPLE_RATIO, Decimal::as_str).to_owned()));
+        variables
+    }
 }
 
 /// Whether there is a PodMonitor.

@@ -30,6 +30,7 @@ pub(super) struct Recipe<'a> {
     pub(super) address: SocketAddr,
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<String>,
+    pub(super) environment: &'a [(&'static str, String)],
     /// A request it must answer to count as started.
     pub(super) model: &'static str,
 }
@@ -55,6 +56,7 @@ impl Process {
         let began = Instant::now();
         let child = Command::new(&recipe.program)
             .args(&recipe.arguments)
+            .envs(recipe.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)

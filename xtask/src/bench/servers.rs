@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::process::{Process, Recipe, free_address};
 use super::prompt::Prompts;
+use super::watched;
 
 /// Start-up is the median of so many.
 const STARTS: usize = 5;
@@ -60,7 +61,7 @@ impl Site<'_> {
         let (listen, threads) = (address.to_string(), self.threads.to_string());
         let arguments = ["--speed", "0", "--answer", ANSWER, "--listen", &listen, "--threads", &threads].map(str::to_owned).to_vec();
         let program = self.binaries.join("expert-router-replay");
-        self.start(&Recipe { name: "upstream", address, program, arguments, model: "any" }, None)
+        self.start(&Recipe { name: "upstream", address, program, arguments, environment: &[], model: "any" }, None)
     }
 
     /// Envoy as a plain HTTP proxy with an access log, one worker a thread.
@@ -78,11 +79,11 @@ impl Site<'_> {
             "warning",
         ];
         let arguments = arguments.map(str::to_owned).to_vec();
-        self.start(&Recipe { name: "envoy", address, program: parts::envoy()?, arguments, model: "any" }, None)
+        self.start(&Recipe { name: "envoy", address, program: parts::envoy()?, arguments, environment: &[], model: "any" }, None)
     }
 
-    /// Our router, with a bundle or without.
-    pub(super) fn router(&self, name: &str, upstream: SocketAddr, bundle: Option<&Path>) -> Result<Running> {
+    /// Our router, with a bundle or without, in that environment.
+    pub(super) fn router(&self, name: &str, upstream: SocketAddr, bundle: Option<&Path>, environment: &[Variable]) -> Result<Running> {
         let (address, admin) = (free_address()?, free_address()?);
         let manifest = self.folder.join(format!("{name}.yaml"));
         fs::write(&manifest, manifest_text(upstream, bundle)).context("writing a manifest")?;
@@ -92,7 +93,7 @@ impl Site<'_> {
         arguments.extend(["--onnxruntime".to_owned(), parts::onnx_runtime()?.display().to_string()]);
         let program = self.binaries.join("expert-router");
         let model = if bundle.is_some() { "auto" } else { EXPERTS[0] };
-        self.start(&Recipe { name, address, program, arguments, model }, Some(admin))
+        self.start(&Recipe { name, address, program, arguments, environment, model }, Some(admin))
     }
 
     fn start(&self, recipe: &Recipe<'_>, admin: Option<SocketAddr>) -> Result<Running> {
@@ -100,7 +101,17 @@ impl Site<'_> {
     }
 }
 
+/// A name and a value of a process's environment.
+pub(super) type Variable = (&'static str, String);
+
 impl Running {
+    /// What Prometheus does, and more often than it does as a rule; to the end of the run.
+    pub(super) fn scrape_every_second(&self) {
+        if let Some(admin) = self.admin {
+            watched::scrape_every_second(admin);
+        }
+    }
+
     /// The sum (seconds) and count of each phase of its decisions so far.
     pub(super) fn phases(&self) -> Result<BTreeMap<String, (f64, f64)>> {
         let Some(admin) = self.admin else { return Ok(BTreeMap::new()) };

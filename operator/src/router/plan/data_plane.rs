@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use api::{
     ExpertRouterSpec,
     references::SecretKeyRef,
-    router::{LogLevel, Sidecar},
+    router::{LogLevel, OTLP_HEADERS, Sidecar, Tracing},
 };
 use serde_json::{Value, json};
 
@@ -167,16 +167,18 @@ fn proxy(spec: &ExpertRouterSpec, sidecar: &Sidecar, place: Place<'_>, drain: u1
     if let Some(level) = spec.observability.as_ref().and_then(|observability| observability.log_level) {
         variables.push(("EXPERT_ROUTER_LOG", log_filter(level).to_owned()));
     }
-    if let Some(tracing) = spec.observability.as_ref().and_then(|observability| observability.tracing.as_ref()) {
-        variables.push(("OTEL_EXPORTER_OTLP_ENDPOINT", tracing.otlp_endpoint.clone()));
-        variables.push(("OTEL_TRACES_SAMPLER", "parentbased_traceidratio".to_owned()));
-        variables.push(("OTEL_TRACES_SAMPLER_ARG", tracing.sample_ratio.as_ref().map_or("0.1", api::Decimal::as_str).to_owned()));
+    let tracing = spec.observability.as_ref().and_then(|observability| observability.tracing.as_ref());
+    if let Some(tracing) = tracing {
+        variables.extend(tracing.variables());
     }
     if place.tls_secret.is_some() {
         variables.push(("EXPERT_ROUTER_TLS_CERT", format!("{TLS}/tls.crt")));
         variables.push(("EXPERT_ROUTER_TLS_KEY", format!("{TLS}/tls.key")));
     }
     container["env"] = pod::env(&variables);
+    if let (Some(tracing), Some(variables)) = (tracing, container["env"].as_array_mut()) {
+        variables.extend(of_the_pod(tracing));
+    }
     container["ports"] = json!([{"name": ADMIN_PORT, "containerPort": place.admin_port, "protocol": "TCP"}]);
     // A bundle is loaded before the first request is taken.
     container["startupProbe"] = pod::probe("/readyz", ADMIN_PORT, 1, 120);
@@ -185,6 +187,22 @@ fn proxy(spec: &ExpertRouterSpec, sidecar: &Sidecar, place: Place<'_>, drain: u1
     container["volumeMounts"] = json!(mounts);
     container["terminationMessagePolicy"] = json!("FallbackToLogsOnError");
     container
+}
+
+/// What spans say of the Pod they are from, and the collector's secret: variables that only the kubelet knows.
+fn of_the_pod(tracing: &Tracing) -> Vec<Value> {
+    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    let mut variables = vec![
+        field("POD_NAMESPACE", "metadata.namespace"),
+        field("POD_NAME", "metadata.name"),
+        // Names of variables in parentheses are put in by the kubelet, from those above.
+        json!({"name": "OTEL_RESOURCE_ATTRIBUTES", "value": "k8s.namespace.name=$(POD_NAMESPACE),k8s.pod.name=$(POD_NAME)"}),
+    ];
+    // A Secret that is not there costs the traces, not the Pod.
+    variables.extend(tracing.headers_secret_ref.as_ref().map(
+        |secret| json!({"name": OTLP_HEADERS, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key, "optional": true}}}),
+    ));
+    variables
 }
 
 fn log_filter(level: LogLevel) -> &'static str {
