@@ -22,6 +22,7 @@ use crate::{
     encoder::{Encoder, EncoderOptions},
     evaluate::{Subject, compare, write_whole},
     evaluation::{Baselines, Evaluation, Gain, Measures, NamedPoints, RouterResults},
+    fit::TUNE_MINUTES,
     learn::{Candidate, LearnOptions, Objective, learn},
     outcomes::{self, Split},
     recipe::{LossChoice, RouterKind},
@@ -40,9 +41,12 @@ pub struct BenchQualityArgs {
     /// Which routers
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["knn", "mlp", "lexical", "auto"])]
     routers: Vec<RouterKind>,
-    /// Fine-tune the encoder too: minutes for each pool
+    /// Compare the fine-tuned encoder alone too: minutes for each pool
     #[arg(long)]
     with_bert: bool,
+    /// How long Auto may fine-tune the encoder on each pool, in minutes; see `fit`
+    #[arg(long, default_value_t = TUNE_MINUTES)]
+    tune_minutes: f64,
     /// What Auto chooses by
     #[arg(long, value_enum, default_value = "quality")]
     objective: Objective,
@@ -180,7 +184,7 @@ impl BenchQualityArgs {
             temperature: 10.0,
             objective: self.objective,
             seed: self.seed,
-            tune: self.with_bert,
+            tune_minutes: self.tune_minutes,
         };
         let learned = learn(train, chooser, encoder, &options, &|what| eprintln!("  {what}"))?;
         let fit_seconds = begun.elapsed().as_secs_f64();

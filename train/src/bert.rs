@@ -3,6 +3,7 @@
 //! In: an [`Encoder`], texts and [`Targets`]. Out: another encoder, fine-tuned, and the layer behind it. The fine-tuned encoder is an
 //! encoder like any other: it embeds, it goes into graphs, it has an 8-bit form; other parts can stand on its embeddings.
 
+mod ground;
 mod memory;
 mod network;
 mod training;
@@ -40,6 +41,8 @@ const INT8_TOLERANCE: f32 = 1.01;
 pub struct BertOptions {
     /// What it is trained for.
     pub loss: Loss,
+    /// Layers that learn, from the last; all, with the table of words, if there are no more. Those below stay as published.
+    pub layers: usize,
     /// Passes over the rows at most.
     pub epochs: usize,
     /// Passes without gain on the rows held out, after which training ends.
@@ -68,6 +71,7 @@ impl Default for BertOptions {
     fn default() -> Self {
         Self {
             loss: Loss::Score,
+            layers: usize::MAX,
             epochs: 3,
             patience: 2,
             batch: 32,

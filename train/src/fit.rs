@@ -72,15 +72,26 @@ pub struct FitOptions {
     /// Tokens an encoder reads of a prompt; of a longer one head and tail
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(8..=512))]
     pub max_tokens: u16,
-    /// Let `auto` fine-tune the encoder too: minutes, and compared on one fold alone
-    #[arg(long)]
-    pub fine_tune: bool,
+    /// How long `auto` may fine-tune the encoder, in minutes of two cores of a common server; 0: not at all. Counted by the work there is
+    /// and not by the clock, so that the same input gives the same bundle
+    #[arg(long, default_value_t = TUNE_MINUTES, value_parser = not_below_zero)]
+    pub tune_minutes: f64,
     /// An encoder's folder (model.safetensors, config.json, tokenizer.json). Without: the one that `make fetch` brings
     #[arg(long)]
     pub encoder: Option<PathBuf>,
     /// Learn from the validation rows too, once all is chosen: better by a little, and nothing is left to tell how good it is
     #[arg(long)]
     pub with_validation: bool,
+}
+
+/// How long `auto` fine-tunes where nothing is said.
+pub const TUNE_MINUTES: f64 = 12.0;
+
+fn not_below_zero(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
+        _ => Err("must be a number of 0 or more".into()),
+    }
 }
 
 fn above_zero(text: &str) -> Result<f32, String> {
@@ -168,8 +179,8 @@ fn default_field(rows: &[Row]) -> ScoreField {
 
 impl FitOptions {
     pub(crate) fn learn_options(&self) -> LearnOptions {
-        let Self { router: kind, loss, temperature, objective, seed, fine_tune: tune, .. } = *self;
-        LearnOptions { kind, loss, temperature, objective, seed, tune }
+        let Self { router: kind, loss, temperature, objective, seed, tune_minutes, .. } = *self;
+        LearnOptions { kind, loss, temperature, objective, seed, tune_minutes }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod compare;
 mod guard;
+mod thrift;
 mod tuned;
 
 use ndarray::Array2;
@@ -15,9 +16,9 @@ use crate::{
     decide::{Chooser, Predictions},
     encoder::{Encoder, EncoderError},
     mix::{Mixture, OutOfFold},
-    parts::{PartKind, PartSpec},
+    parts::PartSpec,
     prices,
-    recipe::{LossChoice, Recipe, RouterKind, Setting},
+    recipe::{self, LossChoice, Recipe, RouterKind, Setting},
     router::{ExportError, Meaning, Router, expert_entries},
     settings::{Settings, Trial, expected_tokens, present_mean},
     targets::Targets,
@@ -26,6 +27,7 @@ use crate::{
 
 pub use compare::{Candidate, Objective};
 pub use guard::Guard;
+pub use thrift::Thrift;
 
 use tuned::Tuned;
 
@@ -42,8 +44,8 @@ pub struct LearnOptions {
     pub objective: Objective,
     /// Repeats all of it.
     pub seed: u64,
-    /// `Auto` fine-tunes the encoder too, which takes minutes.
-    pub tune: bool,
+    /// How long `Auto` may fine-tune the encoder, in minutes of two cores of a common server; 0: not at all.
+    pub tune_minutes: f64,
 }
 
 /// Why nothing was learnt.
@@ -75,6 +77,8 @@ pub struct Learned {
     pub chosen: usize,
     /// The best single expert, by mean score freed of which queries it was scored on.
     pub best_single: usize,
+    /// Whether cheaper experts are favoured, by how much.
+    pub thrift: Thrift,
     /// Whether the best single expert had to be favoured.
     pub guard: Guard,
     /// For `Balanced` and `Cost`.
@@ -138,28 +142,27 @@ pub fn learn(
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<Learned, LearnError> {
     let scores = Targets::of(data);
+    let folds = encoder.map_or(Ok(0), |encoder| tuned::folds_in_time(encoder, data, options, progress))?;
     let setting = Setting {
         loss: options.loss,
         temperature: options.temperature,
         labels: !scores.label_names.is_empty(),
         encoder: encoder.is_some(),
-        tune: options.tune,
+        tune: folds > 0,
         seed: options.seed,
     };
     let recipes = options.kind.recipes(&setting);
     let space = WordSpace::fit(&data.texts, &WordOptions { seed: options.seed, ..WordOptions::default() });
     let mut views = space.views(&data.texts);
-    let reads = |recipe: &Recipe| recipe.specs.iter().any(|spec| spec.needs_embedding() && spec.kind != PartKind::Bert);
-    if recipes.iter().any(reads) {
-        let encoder = encoder.ok_or(LearnError::NoEncoder(options.kind.as_str()))?;
-        views.embedding = Some(embed(encoder, &data.texts, progress)?);
-    }
-    let tuned = if recipes.iter().any(Recipe::is_tuned) {
-        let encoder = encoder.ok_or(LearnError::NoEncoder(options.kind.as_str()))?;
-        Some(Tuned::of(encoder, data, &scores, options, progress)?)
-    } else {
-        None
+    let needed = || encoder.ok_or(LearnError::NoEncoder(options.kind.as_str()));
+    let on_tuned = recipe::on_tuned(&recipes);
+    let tuned = match on_tuned.as_slice() {
+        [] => None,
+        specs => Some(Tuned::of(needed()?, (data, &views, &scores), (specs, folds), options, progress)?),
     };
+    if recipes.iter().any(Recipe::reads_published) {
+        views.embedding = Some(embed(needed()?, &data.texts, progress)?);
+    }
     let best_single = most(scores.expert_means.iter().copied());
     let shares = Targets::of_shares(data, options.temperature);
     let problem = Problem { data, chooser, encoder, views: &views, scores: &scores, shares: &shares, tuned, best_single, options };
@@ -232,12 +235,16 @@ impl Problem<'_> {
         let trial = self.trial();
         let mut tried = Tried { recipes: Vec::new(), candidates: Vec::new(), predictions: Vec::new() };
         for recipe in recipes {
-            let mut parts = if by_shares(&recipe) { &of_shares } else { &of_scores }.subset(|spec| recipe.specs.contains(spec));
+            let on_tuned = |spec: &PartSpec| recipe.is_tuned() && spec.needs_embedding();
+            let published = if by_shares(&recipe) { &of_shares } else { &of_scores };
+            let mut parts = published.subset(|spec| recipe.specs.contains(spec) && !on_tuned(spec));
             let targets = self.targets(recipe.meaning);
             let observed = match &self.tuned {
                 Some(tuned) if recipe.is_tuned() => {
-                    parts.specs.push(tuned::spec(self.options.seed));
-                    parts.deviations.push(tuned.deviation.clone());
+                    for (spec, deviation) in tuned.specs.iter().zip(&tuned.deviations).filter(|(spec, _)| recipe.specs.contains(spec)) {
+                        parts.specs.push(*spec);
+                        parts.deviations.push(deviation.clone());
+                    }
                     tuned.observed(targets)
                 }
                 _ => targets.deviation.clone(),
@@ -262,9 +269,12 @@ impl Problem<'_> {
         progress: &(dyn Fn(&str) + Sync),
     ) -> OutOfFold {
         let mut specs: Vec<PartSpec> = Vec::new();
-        for spec in recipes.flat_map(|recipe| &recipe.specs) {
-            if !specs.contains(spec) && spec.kind != PartKind::Bert {
-                specs.push(*spec);
+        for recipe in recipes {
+            let published = recipe.specs.iter().filter(|spec| !(recipe.is_tuned() && spec.needs_embedding()));
+            for spec in published {
+                if !specs.contains(spec) {
+                    specs.push(*spec);
+                }
             }
         }
         let told = |fold: usize| {
@@ -284,30 +294,37 @@ impl Problem<'_> {
         let recipe = &tried.recipes[chosen];
         let trial = self.trial();
         let predictions = &mut tried.predictions[chosen];
+        let thrift = Thrift::of(&trial, self.chooser, predictions, self.data)?;
+        guard::added(&mut predictions.quality, &thrift.favour(self.data));
+        thrift.line().iter().for_each(|line| progress(line));
         let guard = Guard::of(&trial, self.chooser, predictions, self.best_single)?;
-        guard.apply(&mut predictions.quality, self.best_single);
+        let of_guard = guard.favour(self.best_single, self.data.experts.len());
+        guard::added(&mut predictions.quality, &of_guard);
         progress(&guard.line(&self.data.experts[self.best_single]));
         let settings = trial.settings(self.chooser, &trial.predictions(predictions))?;
         progress(&format!("fitting the {} router on all {} training rows", recipe.name, self.data.rows()));
         let targets = self.targets(recipe.meaning);
         let weights = &tried.candidates[chosen].weights;
-        let mut mixture = Mixture::fit(self.views, targets, &self.data.groups, &recipe.specs, weights);
-        let of_tuned = recipe.specs.iter().zip(weights).find(|(spec, weight)| spec.kind == PartKind::Bert && **weight > 0.0);
-        let mut encoder = None;
-        if let (Some((spec, weight)), Some(start)) = (of_tuned, self.encoder) {
-            let bert = tuned::fit(start, self.data, targets, self.options, progress)?;
-            mixture.parts.push((*spec, *weight, Box::new(bert.part())));
-            encoder = Some(bert.into_encoder());
-        }
+        let used =
+            |of_tuned: &dyn Fn(&PartSpec) -> bool| recipe.specs.iter().zip(weights).any(|(spec, weight)| of_tuned(spec) && *weight > 0.0);
+        let (mixture, encoder) = match self.encoder {
+            Some(start) if recipe.is_tuned() && used(&PartSpec::needs_embedding) => {
+                let bert = tuned::fit(start, self.data, targets, self.options, progress)?;
+                let views = Views { embedding: Some(bert.embeddings(&self.data.texts)?), ..self.views.clone() };
+                let mixture = Mixture::fit(&views, targets, &self.data.groups, &recipe.specs, weights, Some(bert.part()));
+                (mixture, Some(bert.into_encoder()))
+            }
+            _ => (Mixture::fit(self.views, targets, &self.data.groups, &recipe.specs, weights, None), None),
+        };
         let router = Router {
             kind: recipe.name.into(),
             experts: expert_entries(self.data),
             space,
             meaning: recipe.meaning,
-            favour: guard.favour(self.best_single, self.data.experts.len()),
+            favour: of_guard + thrift.favour(self.data),
             mixture,
         };
-        Ok(Learned { router, encoder, candidates: tried.candidates, chosen, best_single: self.best_single, guard, settings })
+        Ok(Learned { router, encoder, candidates: tried.candidates, chosen, best_single: self.best_single, thrift, guard, settings })
     }
 }
 

@@ -4,6 +4,7 @@
 use ndarray::{Array1, Array2};
 
 use crate::{
+    bert::BertPart,
     folds::{folds, held_out},
     linear::non_negative_least_squares,
     parts::{Part, PartKind, PartSpec},
@@ -47,14 +48,17 @@ impl OutOfFold {
             let (out, rest) = held_out(&fold_of, fold);
             let (train, held) = (views.select(&rest), views.select(&out));
             let train_targets = targets.select(&rest);
+            let mut tokens = None;
             let train_groups: Vec<String> = rest.iter().map(|row| groups[*row].clone()).collect();
             for (spec, deviations) in specs.iter().zip(&mut deviations) {
                 let part = spec.fit(&train, &train_targets, &train_groups);
                 scatter(deviations, &out, &part.predict(&held));
-                if let Some(tokens) = part.output_tokens(&held) {
-                    let all = output_tokens.get_or_insert_with(|| Array2::zeros(targets.deviation.dim()));
-                    scatter(all, &out, &tokens);
-                }
+                // The first that knows, as in serving.
+                tokens = tokens.or_else(|| part.output_tokens(&held));
+            }
+            if let Some(tokens) = tokens {
+                let all = output_tokens.get_or_insert_with(|| Array2::zeros(targets.deviation.dim()));
+                scatter(all, &out, &tokens);
             }
             progress(fold + 1);
         }
@@ -143,15 +147,18 @@ fn scatter(all: &mut Array2<f32>, rows: &[usize], values: &Array2<f32>) {
 }
 
 impl Mixture {
-    /// Fits the parts that have a weight, on all rows. A fine-tuned encoder's is added by who fine-tunes it.
+    /// Fits the parts that have a weight, on all rows. `tuned`: the layer behind the encoder that made the views' embeddings, where it was
+    /// fine-tuned.
     #[must_use]
-    pub fn fit(views: &Views, targets: &Targets, groups: &[String], specs: &[PartSpec], weights: &[f32]) -> Self {
-        let parts = specs
-            .iter()
-            .zip(weights)
-            .filter(|(spec, weight)| **weight > 0.0 && spec.kind != PartKind::Bert)
-            .map(|(spec, weight)| (*spec, *weight, spec.fit(views, targets, groups)))
-            .collect();
+    pub fn fit(views: &Views, targets: &Targets, groups: &[String], specs: &[PartSpec], weights: &[f32], tuned: Option<BertPart>) -> Self {
+        let part = |spec: &PartSpec| -> Box<dyn Part> {
+            match &tuned {
+                Some(tuned) if spec.kind.is_tuned() => Box::new(tuned.clone()),
+                _ => spec.fit(views, targets, groups),
+            }
+        };
+        let with_weight = specs.iter().zip(weights).filter(|(_, weight)| **weight > 0.0);
+        let parts = with_weight.map(|(spec, weight)| (*spec, *weight, part(spec))).collect();
         Self { parts, expert_means: targets.expert_means.clone() }
     }
 

@@ -93,6 +93,12 @@ impl PartKind {
         matches!(self, Self::Labels | Self::EmbeddingLabels)
     }
 
+    /// Whether it comes with an encoder that was fine-tuned for it.
+    #[must_use]
+    pub fn is_tuned(self) -> bool {
+        self == Self::Bert
+    }
+
     /// A part of this kind, with its hyper-parameters.
     #[must_use]
     pub fn with(self, options: PartOptions) -> PartSpec {

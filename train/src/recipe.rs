@@ -176,18 +176,36 @@ fn tuned(setting: &Setting) -> Recipe {
     Recipe { name: "bert", meaning, specs: vec![PartKind::Bert.with(options(setting))], as_it_is: true }
 }
 
-/// The fine-tuned encoder with what needs no encoder.
+/// What needs no encoder, with the fine-tuned one and trees that stand on it.
 fn tuned_mixture(setting: &Setting) -> Recipe {
-    let kinds = lexical_kinds(setting).into_iter().chain([PartKind::Bert]);
+    let kinds = lexical_kinds(setting).into_iter().chain([PartKind::EmbeddingTrees, PartKind::Bert]);
     let specs = kinds.map(|kind| kind.with(options(setting))).collect();
     Recipe { name: "mixture", meaning: Meaning::Scores, specs, as_it_is: false }
 }
 
+/// Parts that stand on a fine-tuned encoder, in any of these recipes.
+#[must_use]
+pub fn on_tuned(recipes: &[Recipe]) -> Vec<PartSpec> {
+    let mut specs = Vec::new();
+    for spec in recipes.iter().filter(|recipe| recipe.is_tuned()).flat_map(|recipe| &recipe.specs) {
+        if spec.needs_embedding() && !specs.contains(spec) {
+            specs.push(*spec);
+        }
+    }
+    specs
+}
+
 impl Recipe {
-    /// Whether the encoder is fine-tuned for it.
+    /// Whether the encoder is fine-tuned for it. All its embeddings are then of that encoder.
     #[must_use]
     pub fn is_tuned(&self) -> bool {
-        self.specs.iter().any(|spec| spec.kind == PartKind::Bert)
+        self.specs.iter().any(|spec| spec.kind.is_tuned())
+    }
+
+    /// Whether it reads embeddings as the published encoder makes them.
+    #[must_use]
+    pub fn reads_published(&self) -> bool {
+        !self.is_tuned() && self.specs.iter().any(PartSpec::needs_embedding)
     }
 
     /// The parts by name, with what tells recipes of one kind apart.

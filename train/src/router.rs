@@ -38,7 +38,8 @@ pub struct Router {
     pub space: WordSpace,
     /// What the sum of the mixture means.
     pub meaning: Meaning,
-    /// Added to each expert's predicted score: 0, but where the best single expert is favoured for want of any gain.
+    /// Added to each expert's predicted score: less for dearer experts where that does better, more for the best single expert where nothing
+    /// else gains.
     pub favour: Array1<f32>,
     /// What predicts.
     pub mixture: Mixture,

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A tolerance is recommended only if the score it keeps is above the best single expert's by this much of the standard error.
-const SPARE: f64 = 0.5;
+const SPARE: f64 = 1.0;
 /// Where nothing is known of costs.
 const DEFAULT_COST_WEIGHT: f64 = 0.5;
 /// Likewise.

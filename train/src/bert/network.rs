@@ -1,26 +1,28 @@
 //! An encoder with a layer behind it, forth and back, every parameter of it learnt.
 //!
 //! The tokens of texts that run together lie one behind the other, without padding: linear layers see them as one matrix, attention
-//! looks at each text's rows. The table of words is not here: of its thirty thousand rows a step touches some hundreds ([`Words`]).
+//! looks at each text's rows. The lowest layers may be left as they were published; what they make of a text is then computed once
+//! ([`Ground`]), and a step costs no more than the layers that learn. The table of words is not here either: of its thirty thousand rows
+//! a step touches some hundreds.
+
+mod back;
 
 use std::{collections::BTreeMap, ops::Range};
 
 use ndarray::{Array1, Array2, ArrayD, Axis, Ix1, Ix2, IxDyn, s};
 
-use super::words::Words;
+use super::ground::Ground;
 use crate::{
-    encoder::weights::{Config, WORDS, Weights, layer_prefix},
+    encoder::weights::{Config, WORDS, Weights, layer_of, layer_prefix},
     neural::{
         head::Affine,
         objective::Objective,
-        ops::{
-            Normalised, affine, affine_back, attention, attention_back, dropout, gelu, gelu_back, layer_norm, layer_norm_back, mean,
-            of_length, of_length_back,
-        },
+        ops::{Normalised, affine, attention, dropout, gelu, layer_norm, mean, of_length},
         optimiser::Manner,
     },
     random::Random,
 };
+use back::Back;
 
 /// Names of the last layer's parameters.
 const HEAD: &str = "head";
@@ -31,6 +33,8 @@ const POSITIONS: &str = "embeddings.position_embeddings.weight";
 #[derive(Debug)]
 pub(super) struct Network {
     config: Config,
+    /// Those of the encoder's that are here; with the first come the embeddings.
+    layers: Range<usize>,
     /// Place of each name.
     names: BTreeMap<String, usize>,
     /// Vectors as one row.
@@ -38,7 +42,7 @@ pub(super) struct Network {
 }
 
 /// Texts that run together.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Shard<'a> {
     /// Rows of the objective.
     pub(super) rows: &'a [usize],
@@ -60,7 +64,7 @@ pub(super) struct ShardGradients {
 /// What the way back needs of the way forth.
 struct Trace {
     texts: Vec<Range<usize>>,
-    embedded: Normalised,
+    embedded: Option<Normalised>,
     layers: Vec<LayerTrace>,
     pooled: Array2<f32>,
     dropped: Array2<f32>,
@@ -92,17 +96,23 @@ const OUTPUT: &str = "output.dense";
 const DONE: &str = "output.LayerNorm";
 
 impl Network {
-    /// With a last layer that knows nothing yet.
-    pub(super) fn new(weights: &Weights, objective: &Objective, random: &mut Random) -> Self {
+    /// The layers from `first` on, with a last layer that knows nothing yet.
+    pub(super) fn new(weights: &Weights, first: usize, objective: &Objective, random: &mut Random) -> Self {
         let size = 0.1 / (weights.config.hidden as f32).sqrt();
         let weight = Array2::from_shape_simple_fn((weights.config.hidden, objective.outputs()), || size * random.normal());
-        Self::with(weights, weight, objective.initial_bias())
+        Self::of_layers(weights, first..weights.config.layers).with_last(weight, objective.initial_bias())
     }
 
-    fn with(weights: &Weights, head: Array2<f32>, bias: Array1<f32>) -> Self {
-        let mut network = Self { config: weights.config, names: BTreeMap::new(), parameters: Vec::new() };
+    /// The layers below `first` alone, which nothing is learnt of.
+    pub(super) fn below(weights: &Weights, first: usize) -> Self {
+        Self::of_layers(weights, 0..first)
+    }
+
+    fn of_layers(weights: &Weights, layers: Range<usize>) -> Self {
+        let mut network = Self { config: weights.config, layers: layers.clone(), names: BTreeMap::new(), parameters: Vec::new() };
+        let is_here = |name: &str| layer_of(name).map_or(layers.start == 0, |layer| layers.contains(&layer));
         for (name, _) in weights.config.tensors() {
-            if name != WORDS {
+            if name != WORDS && is_here(&name) {
                 let values = weights.tensor(&name).clone();
                 let matrix = match values.ndim() {
                     1 => values.into_dimensionality::<Ix1>().map(|vector| vector.insert_axis(Axis(0))),
@@ -111,15 +121,20 @@ impl Network {
                 network.push(name, matrix.expect("encoders have vectors and matrices"));
             }
         }
-        network.push(format!("{HEAD}.weight"), head);
-        network.push(format!("{HEAD}.bias"), bias.insert_axis(Axis(0)));
         network
     }
 
-    /// With a last layer that was learnt before.
+    fn with_last(mut self, weight: Array2<f32>, bias: Array1<f32>) -> Self {
+        self.push(format!("{HEAD}.weight"), weight);
+        self.push(format!("{HEAD}.bias"), bias.insert_axis(Axis(0)));
+        self
+    }
+
+    /// The whole encoder, with a last layer that was learnt before.
     #[cfg(test)]
     pub(super) fn with_head(weights: &Weights, head: &Affine) -> Self {
-        Self::with(weights, &head.weight / (weights.config.hidden as f32).sqrt(), head.bias.clone())
+        let weight = &head.weight / (weights.config.hidden as f32).sqrt();
+        Self::of_layers(weights, 0..weights.config.layers).with_last(weight, head.bias.clone())
     }
 
     fn push(&mut self, name: String, values: Array2<f32>) {
@@ -149,24 +164,29 @@ impl Network {
     /// that is left out, and by what chance.
     pub(super) fn learn(
         &self,
-        words: &Words,
+        ground: &Ground,
         shard: &Shard<'_>,
         objective: &Objective,
         batch_rows: usize,
         (share, random): (f32, &mut Random),
     ) -> ShardGradients {
         let dropped = dropout((shard.ids.len(), self.config.hidden), share, random);
-        let trace = self.forth(words, &shard.ids, dropped);
+        let trace = self.forth(ground, shard, dropped);
         let (loss, mut gradient) = objective.loss_and_gradient(shard.rows, &trace.outputs);
         let part = shard.rows.len() as f32 / batch_rows as f32;
         gradient *= part;
-        let (gradients, of_words) = self.back(&trace, &gradient);
-        ShardGradients { loss: loss * part, gradients, words: words.gathered(&shard.ids, &of_words) }
+        let (gradients, of_ground) = Back::through(self, &trace, &gradient);
+        ShardGradients { loss: loss * part, gradients, words: of_ground.map_or_else(BTreeMap::new, |found| ground.gathered(shard, &found)) }
     }
 
     /// Outputs without dropout, `rows x outputs`.
-    pub(super) fn predict(&self, words: &Words, ids: &[&[i64]]) -> Array2<f32> {
-        self.forth(words, ids, Array2::ones((ids.len(), self.config.hidden))).outputs
+    pub(super) fn predict(&self, ground: &Ground, shard: &Shard<'_>) -> Array2<f32> {
+        self.forth(ground, shard, Array2::ones((shard.ids.len(), self.config.hidden))).outputs
+    }
+
+    /// What the layers make of every token, one text behind the other.
+    pub(super) fn states(&self, ground: &Ground, shard: &Shard<'_>) -> Array2<f32> {
+        self.through_layers(ground, shard).0
     }
 
     /// The last layer, which reads embeddings of length 1.
@@ -175,13 +195,17 @@ impl Network {
         Affine { weight: self.at(&format!("{HEAD}.weight")) * scale, bias: self.at(&format!("{HEAD}.bias")).row(0).to_owned() }
     }
 
-    /// The encoder as it is now.
-    pub(super) fn tensors(&self, words: &Words) -> BTreeMap<String, ArrayD<f32>> {
-        let tensor = |(name, shape): (String, Vec<usize>)| {
-            let values = if name == WORDS { words.values().to_vec() } else { self.at(&name).iter().copied().collect() };
-            (name, ArrayD::from_shape_vec(IxDyn(&shape), values).expect("as many as there were"))
+    /// What was learnt of the encoder, as it is now.
+    pub(super) fn tensors(&self, ground: &Ground) -> BTreeMap<String, ArrayD<f32>> {
+        let values = |name: &str| match ground {
+            Ground::Words(words) if name == WORDS => Some(words.values().to_vec()),
+            _ => self.names.get(name).map(|at| self.parameters[*at].iter().copied().collect()),
         };
-        self.config.tensors().into_iter().map(tensor).collect()
+        let tensor = |(name, shape): (String, Vec<usize>)| {
+            let values = values(&name)?;
+            Some((name, ArrayD::from_shape_vec(IxDyn(&shape), values).expect("as many as there were")))
+        };
+        self.config.tensors().into_iter().filter_map(tensor).collect()
     }
 
     fn at(&self, name: &str) -> &Array2<f32> {
@@ -203,30 +227,8 @@ impl Network {
         layer_norm(x, scale, shift, self.config.epsilon as f32)
     }
 
-    fn forth(&self, words: &Words, ids: &[&[i64]], dropped: Array2<f32>) -> Trace {
-        let mut end = 0;
-        let texts: Vec<Range<usize>> = ids
-            .iter()
-            .map(|ids| {
-                let start = end;
-                end += ids.len();
-                start..end
-            })
-            .collect();
-        let mut x = words.gather(ids);
-        let (kinds, positions) = (self.at(KINDS), self.at(POSITIONS));
-        for text in &texts {
-            let mut rows = x.slice_mut(s![text.clone(), ..]);
-            rows += &positions.slice(s![..text.len(), ..]);
-            rows += &kinds.row(0);
-        }
-        let (mut x, embedded) = self.normalise("embeddings.LayerNorm", x);
-        let mut layers = Vec::with_capacity(self.config.layers);
-        for layer in 0..self.config.layers {
-            let (out, trace) = self.layer(&layer_prefix(layer), x, &texts);
-            x = out;
-            layers.push(trace);
-        }
+    fn forth(&self, ground: &Ground, shard: &Shard<'_>, dropped: Array2<f32>) -> Trace {
+        let (x, texts, embedded, layers) = self.through_layers(ground, shard);
         let mut pooled = Array2::zeros((texts.len(), self.config.hidden));
         let mut last = dropped.clone();
         for ((text, mut pooled), mut last) in texts.iter().zip(pooled.rows_mut()).zip(last.rows_mut()) {
@@ -236,6 +238,34 @@ impl Network {
         }
         let outputs = self.affine(HEAD, &last);
         Trace { texts, embedded, layers, pooled, dropped, last, outputs }
+    }
+
+    fn through_layers(&self, ground: &Ground, shard: &Shard<'_>) -> (Array2<f32>, Vec<Range<usize>>, Option<Normalised>, Vec<LayerTrace>) {
+        let texts = shard.places();
+        let (mut x, embedded) = match ground {
+            Ground::Words(words) => {
+                let (x, normalised) = self.embed(words.gather(&shard.ids), &texts);
+                (x, Some(normalised))
+            }
+            Ground::States(states) => (states.gather(shard.rows), None),
+        };
+        let mut layers = Vec::with_capacity(self.layers.len());
+        for layer in self.layers.clone() {
+            let (out, trace) = self.layer(&layer_prefix(layer), x, &texts);
+            x = out;
+            layers.push(trace);
+        }
+        (x, texts, embedded, layers)
+    }
+
+    fn embed(&self, mut x: Array2<f32>, texts: &[Range<usize>]) -> (Array2<f32>, Normalised) {
+        let (kinds, positions) = (self.at(KINDS), self.at(POSITIONS));
+        for text in texts {
+            let mut rows = x.slice_mut(s![text.clone(), ..]);
+            rows += &positions.slice(s![..text.len(), ..]);
+            rows += &kinds.row(0);
+        }
+        self.normalise("embeddings.LayerNorm", x)
     }
 
     fn length(&self) -> f32 {
@@ -270,88 +300,18 @@ impl Network {
         let (out, done) = self.normalise(&format!("{prefix}.{DONE}"), self.affine(&format!("{prefix}.{OUTPUT}"), &activated) + &middle);
         (out, LayerTrace { input, three, shares, context, attended, middle, inner, activated, done })
     }
-
-    /// Gradients by all parameters, and by what was read of the table of words, token by token.
-    fn back(&self, trace: &Trace, gradient: &Array2<f32>) -> (Vec<Array2<f32>>, Array2<f32>) {
-        let mut back = Back { network: self, gradients: self.parameters.iter().map(|values| Array2::zeros(values.dim())).collect() };
-        let of_last = back.affine(HEAD, &trace.last, gradient) * &trace.dropped;
-        let tokens = trace.texts.last().map_or(0, |text| text.end);
-        let mut x = Array2::zeros((tokens, self.config.hidden));
-        for ((text, pooled), of_last) in trace.texts.iter().zip(trace.pooled.rows()).zip(of_last.rows()) {
-            let of_mean = of_length_back(pooled, self.length(), of_last) / text.len() as f32;
-            let mut rows = x.slice_mut(s![text.clone(), ..]);
-            rows += &of_mean;
-        }
-        for (layer, layer_trace) in trace.layers.iter().enumerate().rev() {
-            x = back.layer(&layer_prefix(layer), layer_trace, &trace.texts, x);
-        }
-        let x = back.normalise("embeddings.LayerNorm", &trace.embedded, x);
-        for text in &trace.texts {
-            let rows = x.slice(s![text.clone(), ..]);
-            let mut positions = back.of(POSITIONS).slice_mut(s![..text.len(), ..]);
-            positions += &rows;
-            let mut kind = back.of(KINDS).row_mut(0);
-            kind += &rows.sum_axis(Axis(0));
-        }
-        (back.gradients, x)
-    }
 }
 
-/// The way back, with the gradients found so far.
-struct Back<'a> {
-    network: &'a Network,
-    gradients: Vec<Array2<f32>>,
-}
-
-impl Back<'_> {
-    fn of(&mut self, name: &str) -> &mut Array2<f32> {
-        &mut self.gradients[self.network.names[name]]
-    }
-
-    /// Gradients by weight and bias.
-    fn pair(&mut self, name: &str) -> [&mut Array2<f32>; 2] {
-        let places = ["weight", "bias"].map(|part| self.network.names[&format!("{name}.{part}")]);
-        self.gradients.get_disjoint_mut(places).expect("weight and bias are two")
-    }
-
-    fn affine(&mut self, name: &str, x: &Array2<f32>, gradient: &Array2<f32>) -> Array2<f32> {
-        let weight = self.network.pair(name)[0];
-        let [of_weight, of_bias] = self.pair(name);
-        affine_back(x, weight, gradient, of_weight, of_bias)
-    }
-
-    fn normalise(&mut self, name: &str, normalised: &Normalised, gradient: Array2<f32>) -> Array2<f32> {
-        let scale = self.network.pair(name)[0];
-        let [of_scale, of_shift] = self.pair(name);
-        layer_norm_back(normalised, scale, gradient, of_scale, of_shift)
-    }
-
-    fn layer(&mut self, prefix: &str, trace: &LayerTrace, texts: &[Range<usize>], gradient: Array2<f32>) -> Array2<f32> {
-        let of_sum = self.normalise(&format!("{prefix}.{DONE}"), &trace.done, gradient);
-        let of_activated = self.affine(&format!("{prefix}.{OUTPUT}"), &trace.activated, &of_sum);
-        let of_inner = gelu_back(&trace.inner, of_activated);
-        let of_middle = self.affine(&format!("{prefix}.{INNER}"), &trace.middle, &of_inner) + &of_sum;
-        let of_sum = self.normalise(&format!("{prefix}.{ATTENDED}"), &trace.attended, of_middle);
-        let of_context = self.affine(&format!("{prefix}.{CONTEXT}"), &trace.context, &of_sum);
-        let of_three = self.attention(trace, texts, &of_context);
-        THREE
-            .iter()
-            .zip(&of_three)
-            .fold(of_sum, |sum, (part, gradient)| sum + self.affine(&format!("{prefix}.{part}"), &trace.input, gradient))
-    }
-
-    fn attention(&self, trace: &LayerTrace, texts: &[Range<usize>], of_context: &Array2<f32>) -> [Array2<f32>; 3] {
-        let mut found = [0; 3].map(|_| Array2::zeros(of_context.dim()));
-        let heads = self.network.config.heads;
-        for (at, text) in texts.iter().enumerate() {
-            for head in 0..heads {
-                let place = s![text.clone(), self.network.columns(head)];
-                let three = trace.three.each_ref().map(|all| all.slice(place));
-                let gradients = found.each_mut().map(|all| all.slice_mut(place));
-                attention_back(three, &trace.shares[at * heads + head], self.network.scale(), of_context.slice(place), gradients);
-            }
-        }
-        found
+impl Shard<'_> {
+    /// Where each text's tokens are.
+    fn places(&self) -> Vec<Range<usize>> {
+        let mut end = 0;
+        let place = |ids: &&[i64]| {
+            let start = end;
+            end += ids.len();
+            start..end
+        };
+        self.ids.iter().map(place).collect()
     }
 }
 

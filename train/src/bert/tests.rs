@@ -82,9 +82,10 @@ fn the_graph_computes_what_was_trained() {
     let groups = vec![String::new(); 60];
     let learnt = super::training::train(encoder.weights(), &ids, &objective, &groups, &options, &|_| {});
     let network = super::network::Network::with_head(&learnt.weights, &learnt.head);
-    let words = super::words::Words::new(&learnt.weights);
-    let ids: Vec<&[i64]> = ids.iter().map(Vec::as_slice).collect();
-    let trained = network.predict(&words, &ids);
+    let ground = super::ground::Ground::new(&learnt.weights, 0, &ids);
+    let rows: Vec<usize> = (0..ids.len()).collect();
+    let shard = super::network::Shard { rows: &rows, ids: ids.iter().map(Vec::as_slice).collect() };
+    let trained = network.predict(&ground, &shard);
     let tuned = encoder.with("tuned", learnt.weights, encoder.options()).unwrap();
     let onnx = learnt.head.apply(tuned.embed(&texts, &|_, _| {}).unwrap().view());
     let most = (&trained - &onnx).iter().fold(0.0_f32, |most, error| most.max(error.abs()));

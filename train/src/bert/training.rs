@@ -7,8 +7,8 @@ use rayon::prelude::*;
 
 use super::{
     BertOptions, BertProgress,
+    ground::Ground,
     network::{Network, Shard, ShardGradients},
-    words::Words,
 };
 use crate::{
     encoder::weights::Weights,
@@ -51,7 +51,7 @@ struct Trainer<'a> {
     objective: &'a Objective,
     options: &'a BertOptions,
     network: Network,
-    words: Words,
+    ground: Ground,
 }
 
 pub(super) fn train(
@@ -63,9 +63,9 @@ pub(super) fn train(
     progress: &(dyn Fn(BertProgress) + Sync),
 ) -> Learnt {
     let (held, rows) = held_rows(groups, options);
-    let network = Network::new(weights, objective, &mut Random::new(options.seed, 1));
-    let words = Words::new(weights);
-    let mut trainer = Trainer { ids, objective, options, network, words };
+    let first = weights.config.layers.saturating_sub(options.layers);
+    let network = Network::new(weights, first, objective, &mut Random::new(options.seed, 1));
+    let mut trainer = Trainer { ids, objective, options, network, ground: Ground::new(weights, first, ids) };
     let batches = rows.len().div_ceil(options.batch.max(1));
     let steps = batches * options.epochs;
     let schedule = Schedule { peak: options.learning_rate, warm_up: steps / 10, steps };
@@ -133,23 +133,27 @@ impl Trainer<'_> {
         let shards: Vec<&[usize]> = batch.chunks(batch.len().div_ceil(SHARDS)).collect();
         let learn = |(at, rows): (usize, &&[usize])| {
             let mut random = Random::new(self.options.seed, (2_000_000 + step * SHARDS + at) as u64);
-            let shard = Shard { rows, ids: rows.iter().map(|row| self.ids[*row].as_slice()).collect() };
-            self.network.learn(&self.words, &shard, self.objective, batch.len(), (self.options.dropout, &mut random))
+            self.network.learn(&self.ground, &self.shard(rows), self.objective, batch.len(), (self.options.dropout, &mut random))
         };
         let found: Vec<ShardGradients> = shards.par_iter().enumerate().map(learn).collect();
         let loss = found.iter().map(|shard| shard.loss).sum();
         let (gradients, words) = added(found);
         let moved = optimiser.step(&mut self.network.parameters, &gradients);
-        self.words.step(&words, moved);
+        if let Ground::Words(table) = &mut self.ground {
+            table.step(&words, moved);
+        }
         loss
+    }
+
+    fn shard<'s>(&'s self, rows: &'s [usize]) -> Shard<'s> {
+        Shard { rows, ids: rows.iter().map(|row| self.ids[*row].as_slice()).collect() }
     }
 
     fn loss_of(&self, some: &[usize]) -> f32 {
         let mut rows = some.to_vec();
         rows.sort_by_key(|row| std::cmp::Reverse(self.ids[*row].len()));
         let loss = |rows: &[usize]| {
-            let ids: Vec<&[i64]> = rows.iter().map(|row| self.ids[*row].as_slice()).collect();
-            let outputs = self.network.predict(&self.words, &ids);
+            let outputs = self.network.predict(&self.ground, &self.shard(rows));
             f64::from(self.objective.score_loss(rows, &outputs)) * rows.len() as f64
         };
         let losses: Vec<f64> = rows.par_chunks(ROWS_AT_ONCE).map(loss).collect();
@@ -157,7 +161,7 @@ impl Trainer<'_> {
     }
 
     fn snapshot(&self) -> (BTreeMap<String, ArrayD<f32>>, Affine) {
-        (self.network.tensors(&self.words), self.network.head())
+        (self.network.tensors(&self.ground), self.network.head())
     }
 }
 

@@ -95,6 +95,12 @@ pub fn layer_prefix(layer: usize) -> String {
     format!("encoder.layer.{layer}")
 }
 
+/// The layer that a tensor belongs to; none for embeddings.
+#[must_use]
+pub fn layer_of(name: &str) -> Option<usize> {
+    name.strip_prefix("encoder.layer.")?.split('.').next()?.parse().ok()
+}
+
 /// Whether the published tensor is `[out, in]` and kept here as `[in, out]`.
 fn is_linear(name: &str) -> bool {
     name.starts_with("encoder.layer.") && name.ends_with(".weight") && !name.ends_with("LayerNorm.weight")
@@ -141,12 +147,14 @@ impl Weights {
         Ok(Self { config, sha256, tensors })
     }
 
-    /// The same encoder with other numbers, and the hash of those.
+    /// The same encoder with these tensors instead of its own, and the hash of all.
     ///
     /// # Errors
-    /// The first name that is missing or has another shape.
+    /// The first name that has another shape.
     pub fn replaced(&self, tensors: BTreeMap<String, ArrayD<f32>>) -> Result<Self, String> {
-        let mut weights = Self::from_tensors(self.config, String::new(), tensors)?;
+        let mut all = self.tensors.clone();
+        all.extend(tensors);
+        let mut weights = Self::from_tensors(self.config, String::new(), all)?;
         let mut hash = Sha256::new();
         for (name, _) in self.config.tensors() {
             hash.update(&name);

@@ -89,6 +89,7 @@ impl Job<'_> {
             "best_single": self.learnt_from.experts[learned.best_single],
             "parts": parts,
             "cross_validation": {"folds": crate::mix::FOLDS, "candidates": learned.candidates, "chosen": learned.chosen},
+            "thrift": learned.thrift,
             "guard": learned.guard,
             "recommended": learned.settings,
             "prices": prices::prices(self.learnt_from),

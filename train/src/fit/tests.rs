@@ -134,6 +134,7 @@ fn a_knn_bundle_says_what_a_search_through_all_training_queries_says() {
     assert_eq!(bundle.manifest.router, "knn");
     let told = |pointer: &str| bundle.manifest.training.pointer(pointer).and_then(serde_json::Value::as_f64).unwrap_or(f64::NAN) as f32;
     let (count, favour) = (told("/parts/0/options/neighbours") as usize, told("/guard/favour"));
+    let lowered = told("/thrift/lowered");
     let data = Data::of(&outcomes::read(&path).unwrap(), &ScoreField::default(), None, &TextRules::default()).unwrap();
     let (train, val) = (data.select(&data.of_split(Split::Train)), data.select(&data.of_split(Split::Val)));
     let best =
@@ -148,7 +149,9 @@ fn a_knn_bundle_says_what_a_search_through_all_training_queries_says() {
         let mut share = ndarray::Array1::<f32>::zeros(3);
         order[..count.min(order.len())].iter().for_each(|row| share += &soft_label(train.score.row(*row), 4.0));
         let share = share / count.min(order.len()) as f32;
-        let quality = |expert: usize| share[expert].max(1e-3).ln() / 4.0 + if expert == best { favour } else { 0.0 };
+        let costs = [0.0001_f32, 0.002, 0.001];
+        let moved = |expert: usize| if expert == best { favour } else { 0.0 } - lowered * costs[expert] * 3.0 / costs.iter().sum::<f32>();
+        let quality = |expert: usize| share[expert].max(1e-3).ln() / 4.0 + moved(expert);
         let error =
             (0..3).map(|expert| (found.quality[expert] - found.quality[0] - quality(expert) + quality(0)).abs()).fold(0.0, f32::max);
         // Keys are kept in 16 bits: the last of the neighbours may be another of those that lie as far.

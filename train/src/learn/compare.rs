@@ -25,7 +25,7 @@ pub enum Objective {
 
 /// A candidate must be better than a simpler one by this much of the paired standard error: cross-validation is not sharper than that,
 /// and the simpler one decides in microseconds.
-const WORTH: f64 = 0.25;
+const WORTH: f64 = 0.5;
 
 /// What was tried, and what it came to out of fold.
 #[derive(Debug, Clone, Serialize)]

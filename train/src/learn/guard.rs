@@ -43,10 +43,6 @@ impl Guard {
         Array1::from_shape_fn(experts, |expert| if expert == best_single { self.favour } else { 0.0 })
     }
 
-    pub(super) fn apply(self, quality: &mut Array2<f32>, best_single: usize) {
-        quality.column_mut(best_single).mapv_inplace(|quality| quality + self.favour);
-    }
-
     pub(super) fn line(self, best_single: &str) -> String {
         let Self { gain, standard_error, favour } = self;
         if favour > 0.0 {
@@ -55,6 +51,11 @@ impl Guard {
             format!("gain over {best_single} out of fold: {gain:+.4} ± {standard_error:.4}")
         }
     }
+}
+
+/// Adds to each expert's prediction.
+pub(super) fn added(quality: &mut Array2<f32>, favour: &Array1<f32>) {
+    *quality += favour;
 }
 
 /// By how much another expert is ever predicted to be better.

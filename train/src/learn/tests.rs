@@ -42,7 +42,7 @@ pub(crate) fn lines(rows: usize, skill: f32) -> Vec<String> {
     (0..rows).map(line).collect()
 }
 
-fn data(rows: usize, skill: f32) -> Data {
+pub(crate) fn data(rows: usize, skill: f32) -> Data {
     let rows: Vec<Row> = lines(rows, skill).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     Data::of(&rows, &ScoreField::default(), None, &TextRules::default()).unwrap()
 }
@@ -50,7 +50,7 @@ fn data(rows: usize, skill: f32) -> Data {
 fn learnt(data: &Data, kind: RouterKind, loss: LossChoice) -> Learned {
     let train = data.select(&data.of_split(Split::Train));
     let chooser = Market::read(None).unwrap().chooser(&train);
-    let options = LearnOptions { kind, loss, temperature: 10.0, objective: Objective::Quality, seed: 3, tune: false };
+    let options = LearnOptions { kind, loss, temperature: 10.0, objective: Objective::Quality, seed: 3, tune_minutes: 0.0 };
     learn(&train, &chooser, None, &options, &|_| {}).unwrap()
 }
 

@@ -100,7 +100,7 @@ fn the_graph_says_what_the_part_says_whatever_it_reads() {
     for (embedding, surface, directions) in [(true, false, false), (false, true, true), (true, true, true)] {
         let mlp = MlpOptions { inputs: MlpInputs { embedding, surface, directions }, epochs: 3, ..MlpOptions::default() };
         let specs = [PartKind::Mlp.with(PartOptions { mlp, ..PartOptions::default() })];
-        let mixture = Mixture::fit(&views, &targets, &[], &specs, &[1.0]);
+        let mixture = Mixture::fit(&views, &targets, &[], &specs, &[1.0], None);
         let entry =
             |name: &str| model::bundle::ExpertEntry { name: name.into(), mean_score: None, mean_output_tokens: None, mean_seconds: None };
         let router = Router {

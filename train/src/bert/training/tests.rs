@@ -61,7 +61,16 @@ fn rule(count: usize, seed: u64) -> (Vec<Vec<i64>>, Targets, Vec<String>) {
 }
 
 fn options() -> BertOptions {
-    BertOptions { epochs: 8, batch: 16, learning_rate: 1e-2, head_rate: 1.0, held_out: 0.2, dropout: 0.0, ..BertOptions::default() }
+    BertOptions {
+        layers: 2,
+        epochs: 8,
+        batch: 16,
+        learning_rate: 1e-2,
+        head_rate: 1.0,
+        held_out: 0.2,
+        dropout: 0.0,
+        ..BertOptions::default()
+    }
 }
 
 #[test]
