@@ -216,7 +216,7 @@ fn faults(rows: &[Row]) -> String {
 
 const LIVE: &str = "\
 Seconds from the start of the call that changes an object to the first request that was decided by the change; how long the API server took
-for that call; and the difference.
+for that call; and the difference. A first change, to Pods that had just started, is not counted.
 
 ";
 
@@ -267,7 +267,7 @@ fn today() -> String {
 
 /// Of the package, and of the sources where git knows.
 fn version() -> String {
-    let described = Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(tests::workspace()).output();
+    let described = Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(::tests::workspace()).output();
     let commit =
         described.ok().filter(|output| output.status.success()).map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     let package = env!("CARGO_PKG_VERSION");
