@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     if let Err(problem) = logging::init(format, &filter) {
         return fail(&problem, WRONG);
     }
-    let traces = settings::read(|name| std::env::var(name).ok());
+    let traces = settings::read(settings::variables(&config));
     for ignored in traces.ignored {
         tracing::warn!("{ignored}");
     }

@@ -4,12 +4,14 @@
 //! Deliberately absent: anything that stands in for a real part. Tests with scripted experts are `sidecar`'s own.
 
 pub mod cluster;
+pub mod collector;
 mod http;
 mod llama;
 pub mod picture;
 mod process;
 pub mod prometheus;
 mod router;
+mod trained;
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +19,7 @@ pub use http::{Metrics, client, eventually};
 pub use llama::{Llama, LlamaOptions};
 pub use process::{Process, run_python};
 pub use router::Router;
+pub use trained::{law, lexical_bundle};
 
 /// The workspace's folder.
 #[must_use]

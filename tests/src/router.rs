@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Metrics, process::Process};
+use crate::{Metrics, eventually, process::Process};
 
 /// Starting takes milliseconds; a machine busy with other tests takes longer.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -26,6 +26,14 @@ impl Router {
     /// # Errors
     /// It does not start, or does not take the manifest.
     pub fn start(binary: &str, manifest: &str) -> Result<Self> {
+        Self::start_in(binary, manifest, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    ///
+    /// # Errors
+    /// It does not start, or does not take the manifest.
+    pub fn start_in(binary: &str, manifest: &str, environment: &[(&str, &str)]) -> Result<Self> {
         let folder = tempfile::tempdir().context("making a folder")?;
         let file = folder.path().join("router.yaml");
         fs::write(&file, manifest).context("writing the manifest")?;
@@ -35,7 +43,8 @@ impl Router {
         if let Ok(library) = parts::onnx_runtime() {
             command.arg("--onnxruntime").arg(library);
         }
-        let process = Process::start("expert-router", &mut command)?;
+        command.envs(environment.iter().copied());
+        let process = Process::start_guarded("expert-router", &command)?;
         let serves = process.line_where("serves", START_PATIENCE, |line| {
             let line: Value = serde_json::from_str(line).ok()?;
             let address = |name: &str| line[name].as_str().map(str::to_owned);
@@ -67,6 +76,15 @@ impl Router {
     #[must_use]
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.process.terminate()?;
+        eventually("the router ends", START_PATIENCE, async || Ok(self.process.ended()?.is_some())).await
     }
 
     /// What it counts.

@@ -4,11 +4,10 @@
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser as _;
 use replay::{Answer, Options, Replay, Script};
 use serde_json::{Value, json};
 use tests::{
-    Router, client, eventually, picture,
+    Router, client, eventually, law, lexical_bundle, picture,
     prometheus::{Prometheus, RULES, Target, dashboards, promtool, substituted},
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -33,7 +32,7 @@ fn rules_are_sound_and_each_alert_fires_when_it_should_and_not_otherwise() -> Re
 async fn every_panel_and_rule_has_data_and_money_adds_up() -> Result<()> {
     let experts = Experts::start().await?;
     let bundle = tempfile::tempdir()?;
-    train(bundle.path())?;
+    lexical_bundle(bundle.path())?;
     let alpha = Router::start(EXPERT_ROUTER, &alpha(&experts, &bundle.path().join("bundle")))?;
     let beta = Router::start(EXPERT_ROUTER, &beta(&experts))?;
     let operator = serve_operator().await?;
@@ -233,36 +232,6 @@ impl Experts {
             breaking: start(Answer::text(words).tokens(20, 0, 10), "ok; cut-after=3").await?,
         })
     }
-}
-
-/// A lexical router: questions of arithmetic to the small expert, of law to the large one.
-fn train(folder: &Path) -> Result<()> {
-    let mut rows = String::new();
-    for number in 0..120 {
-        let split = ["train", "train", "train", "val", "test"][number % 5];
-        let small = number % 2 == 0;
-        let prompt = if small { format!("What is {number} plus {}?", number * 3) } else { law(number) };
-        let score = |good: bool| if good { 0.9 } else { 0.4 };
-        let outcomes = json!([
-            {"expert": "small", "score": score(small), "bertsim": score(small), "completion_tokens": 11, "seconds": 0.1},
-            {"expert": "large", "score": score(!small) - 0.05, "bertsim": score(!small) - 0.05, "completion_tokens": 53, "seconds": 0.5},
-        ]);
-        rows += &format!(
-            "{}\n",
-            json!({"id": number.to_string(), "dataset": "made-up", "split": split, "prompt": prompt, "outcomes": outcomes})
-        );
-    }
-    let file = folder.join("outcomes.jsonl");
-    fs::write(&file, rows)?;
-    let arguments = ["expert-router-train", "fit", "--router", "lexical", "--outcomes"].map(std::ffi::OsString::from);
-    let arguments = arguments.into_iter().chain([file.into(), "--out".into(), folder.join("bundle").into()]);
-    let code = train::cli::Cli::try_parse_from(arguments)?.run();
-    ensure!(code == std::process::ExitCode::SUCCESS, "training failed");
-    Ok(())
-}
-
-fn law(number: usize) -> String {
-    format!("Explain the doctrine of consideration in contract law, case {number}.")
 }
 
 /// Two priced experts behind a trained router, with a budget.

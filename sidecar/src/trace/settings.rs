@@ -6,9 +6,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use api::router::OTLP_HEADERS;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri::PathAndQuery};
 
 use super::{context::TraceId, sampling::Sampling};
+use crate::config::{Config, Source};
 
 /// Where gRPC collectors listen by habit.
 const GRPC_PORT: u16 = 4317;
@@ -61,6 +63,30 @@ pub struct Read {
     pub settings: Option<Settings>,
     /// What was left aside, for the log.
     pub ignored: Vec<String>,
+}
+
+/// Where variables are looked up: the environment; and a manifest, where the environment names no collector. Only a manifest: who writes
+/// a snapshot writes the environment as well. A change of a manifest's tracing takes a restart.
+pub fn variables(config: &Config) -> impl Fn(&str) -> Option<String> + use<> {
+    let of_environment = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    let named =
+        ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"].into_iter().any(|name| of_environment(name).is_some());
+    let below = if named { None } else { of_manifest(config) }.unwrap_or_default();
+    move |name: &str| {
+        let said = || below.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
+        of_environment(name).or_else(said)
+    }
+}
+
+fn of_manifest(config: &Config) -> Option<Vec<(&'static str, String)>> {
+    let Source::Manifest(path) = &config.source else { return None };
+    let tracing = api::manifest::tracing(&std::fs::read_to_string(path).ok()?)?;
+    let mut variables = tracing.variables();
+    if let (Some(folder), Some(secret)) = (&config.secrets_directory, &tracing.headers_secret_ref) {
+        let headers = std::fs::read_to_string(folder.join(&secret.name).join(&secret.key));
+        variables.extend(headers.ok().map(|headers| (OTLP_HEADERS, headers)));
+    }
+    Some(variables)
 }
 
 /// Reads; `variable` looks one up.
