@@ -71,6 +71,7 @@ fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
     }
     files.push(("docs/reference.md".into(), reference));
     files.push(("docs/metrics.md".into(), sidecar::metrics::markdown()));
+    files.push(("docs/spans.md".into(), sidecar::trace::semantic::markdown()));
     files.extend(chart::files()?.into_iter().map(|(path, content)| (path.into(), content)));
     files.extend(dashboards::files()?);
     files.extend(dashboards::pages());
