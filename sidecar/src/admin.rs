@@ -1,4 +1,4 @@
-//! What operators see: `/metrics`, `/dashboard`, `/healthz`, `/readyz`, `/snapshot`. Plain HTTP on a port of its own, which is not for clients.
+//! What operators see: `/metrics`, `/dashboard`, `/decisions`, `/healthz`, `/readyz`, `/snapshot`. Plain HTTP on a port of its own, which is not for clients.
 //!
 //! `/snapshot` shows what is in force, how the experts are, and the last change that could not be used. It shows no secret: names of
 //! files but never their contents, and of `bodyOverrides` and `prependMessages`, into which people write what they like, only how much
@@ -23,7 +23,7 @@ use crate::{
     state::{Model, State, lock},
 };
 
-/// The page for those without Grafana: it reads `/metrics` and `/snapshot` and nothing else.
+/// The page for those without Grafana: it reads `/metrics`, `/snapshot` and `/decisions` and nothing else.
 const DASHBOARD: &str = include_str!("admin/dashboard.html");
 /// Nothing from outside, whatever names people give to experts.
 const DASHBOARD_MAY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'";
@@ -66,13 +66,16 @@ fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>>
             headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(DASHBOARD_MAY));
             response
         }
-        "/snapshot" => {
-            let mut response = text(StatusCode::OK, format!("{:#}\n", snapshot(shared)));
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            response
-        }
-        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /dashboard, /healthz, /readyz and /snapshot\n".into()),
+        "/snapshot" => json_of(&snapshot(shared)),
+        "/decisions" => json_of(&json!({"decisions": shared.recent.list()})),
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /dashboard, /decisions, /healthz, /readyz and /snapshot\n".into()),
     }
+}
+
+fn json_of(value: &Value) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::OK, format!("{value:#}\n"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
@@ -120,6 +123,10 @@ fn snapshot(shared: &Shared) -> Value {
         "ageSeconds": state.since.elapsed().as_secs_f64(),
         "draining": shared.is_draining(),
         "model": model(&state),
+        "shadow": state.shadow.as_ref().map(|shadow| {
+            let bundle = shadow.bound.engine.bundle();
+            json!({"digest": bundle.digest, "router": bundle.manifest.router, "percent": shadow.percent})
+        }),
         "lastError": lock(&shared.last_error).clone(),
         "experts": experts(shared, &state),
         "budgets": budgets,

@@ -5,6 +5,7 @@
 //! time. Deliberately absent: when to build, which is `watch`'s.
 
 mod bundle;
+mod shadow;
 
 use std::{
     collections::HashMap,
@@ -19,6 +20,7 @@ use sha2::{Digest, Sha256};
 use wire::Endpoint;
 
 use crate::{
+    aside::log::Policy,
     config::{Config, Source},
     keys::ClientKeys,
     metrics::Metrics,
@@ -27,12 +29,13 @@ use crate::{
     upstream::{Pool, PoolKey, SharedPool},
 };
 use bundle::Models;
+use shadow::Shadows;
 
 /// Why files do not make a state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Problem {
-    /// `source`, `files`, `model`, `keys` or `tls`: a metric label.
+    /// `source`, `files`, `model`, `shadow`, `keys` or `tls`: a metric label.
     pub what: &'static str,
     /// Names the file and the field; no secret in it.
     pub message: String,
@@ -51,6 +54,7 @@ pub struct Builder {
     metrics: Arc<Metrics>,
     pools: HashMap<PoolKey, SharedPool>,
     models: Models,
+    shadows: Shadows,
     generation: u64,
     files: Vec<PathBuf>,
 }
@@ -59,15 +63,22 @@ impl Builder {
     /// Nothing built yet.
     #[must_use]
     pub fn new(config: Config, metrics: Arc<Metrics>) -> Self {
-        let models = Models::new(&config);
+        let (models, shadows) = (Models::new(&config), Shadows::new(&config));
         let files = vec![config.source.path().to_owned()];
-        Self { config, metrics, pools: HashMap::new(), models, generation: 0, files }
+        Self { config, metrics, pools: HashMap::new(), models, shadows, generation: 0, files }
     }
 
     /// From now on this engine scores, whatever bundle a snapshot names: for tests, and for those who embed the proxy.
     #[must_use]
     pub fn with_engine(mut self, engine: Arc<model::Engine>) -> Self {
         self.models.give(engine);
+        self
+    }
+
+    /// From now on this engine is in shadow, whatever bundle a snapshot names as that.
+    #[must_use]
+    pub fn with_shadow(mut self, engine: Arc<model::Engine>) -> Self {
+        self.shadows.give(engine);
         self
     }
 
@@ -97,12 +108,14 @@ impl Builder {
         let experts = (0..table.experts().len())
             .map(|index| self.expert(&table, index, previous, &mut pools).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
-        let (model, problem) = match self.models.load(&table) {
+        let (model, problem) = match self.models.load(&table, table.snapshot().model.as_ref()) {
             Ok(model) => (model, None),
             // A loaded model is better than a broken one, and a snapshot is taken whole: so the state before stays.
             Err(problem) if previous.is_some_and(|state| matches!(state.model, Model::Ready(_))) => return Err(problem),
             Err(problem) => (Model::Broken(problem.message.clone()), Some(problem)),
         };
+        let request_log = snapshot_log(&table)?;
+        let (shadow, shadow_problem) = self.shadows.load(&table);
         self.pools = pools;
         self.generation += 1;
         let state = State {
@@ -110,12 +123,14 @@ impl Builder {
             table,
             experts,
             model,
+            shadow,
+            request_log,
             keys,
             session_header,
             since: Instant::now(),
             since_unix: unix_seconds(),
         };
-        Ok((state, problem))
+        Ok((state, problem.or(shadow_problem)))
     }
 
     fn expert(
@@ -180,7 +195,13 @@ pub fn read_table(config: &Config) -> Result<Table, Problem> {
             api::read_manifest(&text, &standalone).map_err(|error| at(&error))?
         }
     };
-    Table::compile(snapshot).map_err(|error| at(&error))
+    let shadow = config.shadow.clone().or(snapshot.shadow);
+    Table::compile(Snapshot { shadow, ..snapshot }).map_err(|error| at(&error))
+}
+
+fn snapshot_log(table: &Table) -> Result<Option<Arc<Policy>>, Problem> {
+    let log = table.snapshot().request_log.as_ref().map(Policy::compile).transpose();
+    log.map(|policy| policy.map(Arc::new)).map_err(|error| Problem::new("source", error))
 }
 
 fn files(config: &Config, snapshot: &Snapshot) -> Vec<PathBuf> {
@@ -192,6 +213,9 @@ fn files(config: &Config, snapshot: &Snapshot) -> Vec<PathBuf> {
     }
     if let Some(model) = &snapshot.model {
         files.extend(bundle::files(model));
+    }
+    if let Some(shadow) = &snapshot.shadow {
+        files.extend(bundle::files(&shadow.model));
     }
     files.sort_unstable();
     files.dedup();

@@ -80,6 +80,16 @@ pub struct Flags {
     /// Keeps what budgets have spent across restarts. Standalone only: in a cluster the operator does.
     #[arg(long, value_name = "FILE", env = "EXPERT_ROUTER_STATE_FILE")]
     pub state_file: Option<PathBuf>,
+    /// A bundle to try in shadow: it is asked about a share of the requests, what it would have chosen is counted, and nothing else.
+    /// Goes before the one of the manifest or snapshot.
+    #[arg(long, value_name = "DIR", env = "EXPERT_ROUTER_SHADOW_BUNDLE")]
+    pub shadow_bundle: Option<PathBuf>,
+    /// The share of requests it is asked about.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=100), env = "EXPERT_ROUTER_SHADOW_PERCENT")]
+    pub shadow_percent: u8,
+    /// Where requests are kept for training, if the manifest asks for it (`observability.requestLog`). They have people's words in them.
+    #[arg(long, value_name = "DIR", env = "EXPERT_ROUTER_REQUEST_LOG_DIR")]
+    pub request_log_dir: Option<PathBuf>,
     /// Log lines for people or for machines. They go to standard error.
     #[arg(long, value_name = "FORMAT", default_value = "text", env = "EXPERT_ROUTER_LOG_FORMAT")]
     pub log_format: LogFormat,
@@ -161,6 +171,10 @@ pub struct Config {
     pub drain_delay: Duration,
     /// Budgets' memory.
     pub state_file: Option<PathBuf>,
+    /// To be tried in shadow, whatever the source says.
+    pub shadow: Option<routing::snapshot::Shadow>,
+    /// Where requests are kept.
+    pub request_log_dir: Option<PathBuf>,
     /// Where spans go, by OpenTelemetry's variables: no flag of ours says it a second time.
     pub traces: Option<trace::Settings>,
 }
@@ -188,6 +202,11 @@ impl From<Flags> for Config {
             drain: Duration::from_secs_f64(flags.drain_seconds),
             drain_delay: Duration::from_secs_f64(flags.drain_delay_seconds),
             state_file: flags.state_file,
+            shadow: flags.shadow_bundle.map(|bundle| routing::snapshot::Shadow {
+                model: routing::snapshot::Model { uri: bundle.to_string_lossy().into_owned(), sha256: None },
+                percent: flags.shadow_percent,
+            }),
+            request_log_dir: flags.request_log_dir,
             traces: None,
         }
     }

@@ -30,6 +30,17 @@ pub struct Choice {
     pub prompt_tokens: u64,
     /// By phase.
     pub timing: Timing,
+    /// For those who want to choose again.
+    pub considered: Option<Considered>,
+}
+
+/// What a choice was made from, the scores aside.
+#[derive(Debug, Clone)]
+pub struct Considered {
+    /// The facts of the request.
+    pub request: Request,
+    /// How the experts were.
+    pub states: Vec<ExpertState>,
 }
 
 /// Where a decision's time went.
@@ -99,7 +110,8 @@ pub async fn decide(
     let decision = choose(&state.table, &request, &states, scores).map_err(|refusal| refused(shared, state, refusal, &request.needs))?;
     let timing = timing(shared, scored.as_ref(), begun, choosing);
     let scores = scored.map(|scored| scored.scores);
-    Ok(Choice { decision, scores, conversation, prompt_tokens: request.prompt_tokens, timing })
+    let prompt_tokens = request.prompt_tokens;
+    Ok(Choice { decision, scores, conversation, prompt_tokens, timing, considered: Some(Considered { request, states }) })
 }
 
 fn timing(shared: &Shared, scored: Option<&Scored>, begun: Instant, choosing: Instant) -> Timing {

@@ -11,6 +11,7 @@ pub mod shared;
 pub mod state;
 
 // The way of a request.
+pub mod aside;
 pub mod controls;
 pub mod decide;
 pub mod failure;
@@ -21,6 +22,7 @@ pub mod meter;
 pub mod metrics;
 pub mod proxy;
 pub mod read;
+pub mod recent;
 pub mod routes;
 pub mod score;
 pub mod serve;

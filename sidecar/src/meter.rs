@@ -23,6 +23,7 @@ pub use money::{Money, Work};
 pub use record::{Record, milliseconds};
 
 use crate::{
+    aside::Aside,
     controls::stored_key,
     decide::{Choice, Timing},
     failure::Outcome,
@@ -50,6 +51,8 @@ pub struct Meter {
     pub stream: bool,
     /// What was tried.
     pub attempts: Attempts,
+    /// What is done with it beside answering it.
+    pub aside: Aside,
     decided: Option<Decided>,
     served: Option<Box<Served>>,
     outcome: Outcome,
@@ -94,6 +97,7 @@ impl Meter {
             client: None,
             stream: false,
             attempts: Attempts::default(),
+            aside: Aside::default(),
             decided: None,
             served: None,
             outcome: Outcome::ClientGone,
@@ -177,6 +181,7 @@ impl Meter {
         served.content_events += u64::from(piece.content_events);
         served.content_bytes += piece.content_bytes as u64;
         self.attempts.trace.note(|notes| notes.described(piece.description.clone()));
+        self.aside.piece(&piece.out);
         if let Some(id) = &piece.response_id {
             self.keeps(id);
         }
@@ -200,6 +205,7 @@ impl Meter {
         served.usage = if readable { Usage::of_body(body) } else { None };
         served.content_bytes = body.len() as u64;
         if readable {
+            self.aside.piece(body);
             self.attempts.trace.note(|notes| notes.described(Description::of_body(body)));
         }
         if !served.answered {
@@ -263,7 +269,8 @@ impl Meter {
         }
         let traced = self.attempts.trace.take();
         let logged = tracing::enabled!(target: "expert_router::request", tracing::Level::INFO);
-        if logged || traced.is_some() {
+        let mut aside = std::mem::take(&mut self.aside);
+        if logged || traced.is_some() || self.decided.is_some() {
             let record = self.record(duration, money);
             if logged {
                 record.log();
@@ -271,6 +278,10 @@ impl Meter {
             if let (Some(notes), Some(tracer)) = (traced, &self.shared.tracer) {
                 tracer.end(&notes, &record, &self.state);
             }
+            if self.decided.is_some() {
+                self.shared.recent.push(&record);
+            }
+            aside.end(&self.shared, &record);
         }
     }
 
@@ -315,6 +326,7 @@ impl Meter {
             money,
             timing: decided.map(|decided| decided.timing),
             first_token: served.and_then(|served| served.first_content),
+            answer: served.map(|served| served.sent.elapsed()),
         }
     }
 }

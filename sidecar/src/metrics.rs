@@ -5,6 +5,7 @@
 //! table is compiled ([`ExpertMetrics`]), so that counting is a few atomic additions. Deliberately absent: what the numbers mean for
 //! routing; no decision reads a metric.
 
+mod aside;
 mod expert;
 mod table;
 
@@ -16,6 +17,7 @@ use prometheus::{
 };
 use routing::Refusal;
 
+pub use aside::{LogCounters, ShadowCounters};
 pub use expert::{AttemptResult, CutCause, ExpertMetrics, Operation};
 pub use table::{Kind, METRICS, Metric, markdown};
 
@@ -99,6 +101,10 @@ pub struct Metrics {
     pub(crate) chosen_score: Histogram,
     pub(crate) predicted_loss: Histogram,
     pub(crate) trace_spans: IntCounterVec,
+    /// Of the model in shadow.
+    pub shadow: ShadowCounters,
+    /// Of the log of requests.
+    pub request_log: LogCounters,
     resident_bytes: IntGauge,
     experts: expert::Families,
 }
@@ -190,6 +196,8 @@ impl Metrics {
         }
         make.float_gauge("process_start_time_seconds").set(seconds_since_1970());
         Self {
+            shadow: ShadowCounters::new(&make),
+            request_log: LogCounters::new(&make),
             requests: make.counters("expert_router_requests_total"),
             request_children: (0..EndpointLabel::ALL.len() * Outcome::ALL.len() * STATUS_CLASSES.len()).map(|_| OnceLock::new()).collect(),
             request_seconds: EndpointLabel::ALL.iter().map(|label| request_seconds.with_label_values(&[label.as_str()])).collect(),
@@ -317,6 +325,7 @@ mod tests {
         metrics.request_ended(EndpointLabel::Route, Outcome::Ok, 200, 0.1);
         metrics.refusals.with_label_values(&["x"]).inc();
         metrics.score_failures.with_label_values(&["x"]).inc();
+        metrics.shadow.begin(["coder"].into_iter());
         metrics.client_cost.with_label_values(&["x"]).inc();
         metrics.reload_failures.with_label_values(&["x"]).inc();
         metrics.trace_spans.with_label_values(&["x"]).inc();

@@ -47,10 +47,11 @@ async fn serve(meter: &mut Meter, endpoint: Endpoint, request: Request<Incoming>
     meter.stream = inbound.stream();
     meter.attempts.trace.note(|notes| notes.asked(&inbound, read));
     let name = client.as_ref().map(|client| &*client.name);
-    let choice = decide::decide(&shared, &state, &inbound, &controls, name, Scoring::WhereItMatters)
+    let mut choice = decide::decide(&shared, &state, &inbound, &controls, name, Scoring::WhereItMatters)
         .instrument(tracing::debug_span!("choose"))
         .await?;
     meter.decided(&choice);
+    meter.aside.decided(&shared, &state, meter.request_id.to_str().unwrap_or_default(), &inbound, &mut choice);
     let request_id = meter.request_id.clone();
     let call = Call {
         shared: &shared,

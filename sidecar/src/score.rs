@@ -80,7 +80,7 @@ fn counted(scored: Scored, metrics: &Metrics) -> Scored {
 }
 
 /// From the bundle's columns to the table's order.
-fn bind(bound: &BoundModel, prediction: &Prediction) -> Result<Scores, ScoreFailure> {
+pub(crate) fn bind(bound: &BoundModel, prediction: &Prediction) -> Result<Scores, ScoreFailure> {
     let column = |values: &[f32]| -> Option<Vec<f32>> { bound.columns.iter().map(|column| values.get(*column).copied()).collect() };
     let quality = column(&prediction.quality).ok_or(ScoreFailure::ModelBroken)?;
     let output_tokens = match &prediction.output_tokens {

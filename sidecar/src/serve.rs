@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::{
     admin,
+    aside::log::RequestLog,
     build::{Builder, Problem},
     config::Config,
     metrics::Metrics,
@@ -107,9 +108,27 @@ pub fn start_with(config: Config, mut builder: Builder) -> Result<Server, StartE
     let (tracer, exporter) = trace(&config, &metrics);
     let mut shared = Shared::new(state, metrics, limits, spend);
     shared.tracer = tracer;
+    shared.request_log = request_log(&config, &shared)?;
     let shared = Arc::new(shared);
     let watcher = watch::watch(builder, shared.clone(), tls.clone(), problem)?;
     Ok(Server { listen, admin, shared, listener, admin_listener, tls, watcher, exporter, config })
+}
+
+/// A folder that cannot be written to is a mistake of the command line, and told at once.
+fn request_log(config: &Config, shared: &Shared) -> Result<Option<RequestLog>, StartError> {
+    let asked_for = shared.state.load().request_log.is_some();
+    let Some(folder) = &config.request_log_dir else {
+        if asked_for {
+            tracing::warn!("no request is kept: the manifest asks for it, and --request-log-dir says no folder");
+        }
+        return Ok(None);
+    };
+    if !asked_for {
+        tracing::info!("no request is kept until the manifest asks for it: observability.requestLog");
+    }
+    let problem = |error| Problem::new("source", format!("--request-log-dir {}: {error}", folder.display()));
+    let log = RequestLog::open(folder, &shared.metrics.request_log).map_err(problem)?;
+    Ok(Some(log))
 }
 
 /// What keeps requests from being traced does not keep them from being served.
@@ -176,8 +195,14 @@ impl Server {
             exporter.finish().await;
         }
         admin.abort();
-        // Joins the thread, which writes the state file once more.
-        let _ = tokio::task::spawn_blocking(move || drop(watcher)).await;
+        // Joins the threads, which write the state file once more and the last rows of requests.
+        let end = move || {
+            drop(watcher);
+            if let Some(log) = &shared.request_log {
+                log.close();
+            }
+        };
+        let _ = tokio::task::spawn_blocking(end).await;
         drained
     }
 }

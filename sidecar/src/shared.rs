@@ -17,8 +17,10 @@ use routing::{
 };
 
 use crate::{
+    aside::{log::RequestLog, shadow::Shadow},
     metrics::Metrics,
     read,
+    recent::Recent,
     spend::Spend,
     state::{State, lock},
     trace::Tracer,
@@ -49,6 +51,12 @@ pub struct Shared {
     pub last_error: Mutex<Option<LastError>>,
     /// Present: requests may be traced.
     pub tracer: Option<Tracer>,
+    /// Asks the model in shadow.
+    pub shadow: Shadow,
+    /// Where requests are kept for training, if anywhere.
+    pub request_log: Option<RequestLog>,
+    /// The last requests.
+    pub recent: Recent,
     /// Where `now` counts from.
     epoch: Instant,
 }
@@ -56,7 +64,7 @@ pub struct Shared {
 /// A change that could not be used.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct LastError {
-    /// `source`, `files`, `model`, `keys` or `tls`.
+    /// `source`, `files`, `model`, `shadow`, `keys` or `tls`.
     pub what: &'static str,
     /// For people; no secret in it.
     pub message: String,
@@ -85,6 +93,9 @@ impl Shared {
             open_requests: AtomicUsize::new(0),
             last_error: Mutex::new(None),
             tracer: None,
+            shadow: Shadow::default(),
+            request_log: None,
+            recent: Recent::default(),
             epoch,
             state: ArcSwap::from_pointee(state),
         }

@@ -20,7 +20,12 @@ use routing::{
 };
 use wire::Endpoint;
 
-use crate::{keys::ClientKeys, metrics::ExpertMetrics, upstream::SharedPool};
+use crate::{
+    aside::{log, shadow::ShadowModel},
+    keys::ClientKeys,
+    metrics::ExpertMetrics,
+    upstream::SharedPool,
+};
 
 /// Everything one request needs to know of the configuration.
 #[derive(Debug)]
@@ -33,6 +38,10 @@ pub struct State {
     pub experts: Vec<Arc<Expert>>,
     /// What scores.
     pub model: Model,
+    /// What is asked too, and not listened to.
+    pub shadow: Option<ShadowModel>,
+    /// What of requests is kept for training.
+    pub request_log: Option<Arc<log::Policy>>,
     /// Present: clients need one.
     pub keys: Option<ClientKeys>,
     /// The policy's header that names a conversation.

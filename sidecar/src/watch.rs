@@ -195,6 +195,10 @@ impl Seen {
                 metrics.cost_per_hour.with_label_values(&[expert.name.as_str()]).set(prices.per_hour);
             }
         }
+        metrics.shadow.ready.set(i64::from(state.shadow.is_some()));
+        if state.shadow.is_some() {
+            metrics.shadow.begin(state.experts.iter().map(|expert| expert.name.as_str()));
+        }
         metrics.model_ready.set(i64::from(matches!(state.model, Model::Ready(_))));
     }
 

@@ -45,6 +45,11 @@ fn path(model: &snapshot::Model) -> PathBuf {
 impl Models {
     pub(super) fn new(config: &Config) -> Self {
         let options = EngineOptions { onnxruntime: config.onnxruntime.clone(), threads: config.score_threads, ..EngineOptions::default() };
+        Self::with_options(options)
+    }
+
+    /// By engines of these options.
+    pub(super) fn with_options(options: EngineOptions) -> Self {
         Self { options, loaded: None, given: None }
     }
 
@@ -53,9 +58,14 @@ impl Models {
         self.given = Some(engine);
     }
 
-    /// The table's model, bound to its experts.
-    pub(super) fn load(&mut self, table: &Table) -> Result<Model, Problem> {
-        let Some(model) = &table.snapshot().model else {
+    /// Nothing is asked for any more.
+    pub(super) fn forget(&mut self) {
+        self.loaded = None;
+    }
+
+    /// A model, bound to the table's experts.
+    pub(super) fn load(&mut self, table: &Table, model: Option<&snapshot::Model>) -> Result<Model, Problem> {
+        let Some(model) = model else {
             self.loaded = None;
             return Ok(Model::None);
         };

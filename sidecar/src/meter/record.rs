@@ -45,6 +45,8 @@ pub struct Record<'a> {
     pub timing: Option<Timing>,
     /// From sending to the first content of a stream.
     pub first_token: Option<Duration>,
+    /// From sending the request to the expert to the end of its answer.
+    pub answer: Option<Duration>,
 }
 
 impl Record<'_> {

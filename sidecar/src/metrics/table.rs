@@ -39,6 +39,8 @@ const OUTPUT_TOKEN_SECONDS: &[f64] = &[0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2,
 const SCORES: &[f64] = &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
 /// Of what is given up of them; 0 is the best expert itself.
 const LOSSES: &[f64] = &[0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
+/// Of what a model in shadow promises more, or less.
+const GAINS: &[f64] = &[-0.2, -0.1, -0.05, -0.02, -0.01, 0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5];
 const TOKENS_PER_SECOND: &[f64] = &[1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 150.0, 200.0, 400.0, 800.0, 1600.0];
 
 const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
@@ -92,6 +94,28 @@ pub const METRICS: &[Metric] = &[
         &[],
         LOSSES,
         "Predicted score of the best expert less that of the chosen one: the quality given up.",
+    ),
+    gauge("expert_router_shadow_ready", &[], "1 while a model is in shadow: asked too, and not listened to; else 0."),
+    counter(
+        "expert_router_shadow_decisions_total",
+        &["expert", "agreed"],
+        "Requests looked at by the model in shadow, by the expert it would have chosen, and whether that was the one chosen: true, false.",
+    ),
+    histogram(
+        "expert_router_shadow_predicted_gain",
+        &[],
+        GAINS,
+        "Score the model in shadow predicts for its own choice less that for the choice made; below 0 where it gives up score for cost.",
+    ),
+    counter(
+        "expert_router_shadow_predicted_cost_usd_total",
+        &["of"],
+        "Cost the model in shadow predicts, in USD: of its own choices (shadow) and of the choices made (chosen), for the same requests.",
+    ),
+    counter(
+        "expert_router_shadow_skipped_total",
+        &["reason"],
+        "Requests the model in shadow was to look at and did not: queue_full (it is too slow), no_score (it failed), refused.",
     ),
     gauge("expert_router_model_ready", &[], "1 where a router model is loaded and in use, else 0."),
     gauge("expert_router_sessions", &[], "Conversations remembered."),
@@ -172,7 +196,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "expert_router_config_reload_failures_total",
         &["what"],
-        "Changes that could not be used: source, files, model, keys or tls. The configuration before them stays in force.",
+        "Changes that could not be used: source, files, model, shadow, keys or tls. The configuration before them stays in force.",
     ),
     gauge("expert_router_config_stale", &[], "1 while a newer configuration is there that cannot be used, else 0."),
     gauge("expert_router_snapshot_info", &["revision"], "1 for the revision in force."),
@@ -182,6 +206,18 @@ pub const METRICS: &[Metric] = &[
         "expert_router_trace_spans_total",
         &["result"],
         "Spans by what became of them: sent; dropped, since the queue was full; unsent, since the collector was away or busy for too long; rejected by it. Nothing where nothing is traced.",
+    ),
+    // The log of requests.
+    counter("expert_router_request_log_rows_total", &[], "Requests kept for training."),
+    counter(
+        "expert_router_request_log_dropped_total",
+        &["reason"],
+        "Requests not kept: queue_full (the disk is too slow), too_large, unsuitable (tools, pictures, no text), write_failed.",
+    ),
+    counter(
+        "expert_router_request_log_deleted_files_total",
+        &[],
+        "Files of kept requests deleted because all together would have been larger than they may be.",
     ),
     // Process.
     gauge("process_start_time_seconds", &[], "Start of the process, seconds since 1970."),

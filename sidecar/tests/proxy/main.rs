@@ -4,6 +4,7 @@
 
 mod support;
 
+mod aside;
 mod forwarding;
 mod health;
 mod limits;

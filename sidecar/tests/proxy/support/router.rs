@@ -65,14 +65,21 @@ impl Router {
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("snapshot.json"), snapshot.to_string()).unwrap();
-        Self::begin(folder, "", Some(model::Engine::fixed(experts, scores).unwrap())).await
+        Self::begin(folder, "", Some(model::Engine::fixed(experts, scores).unwrap()), None).await
+    }
+
+    /// With a model in force and one in shadow.
+    pub async fn start_shadowed(snapshot: Value, flags: &str, in_force: model::Engine, shadow: model::Engine) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("snapshot.json"), snapshot.to_string()).unwrap();
+        Self::begin(folder, flags, Some(in_force), Some(shadow)).await
     }
 
     pub async fn start_in(folder: tempfile::TempDir, flags: &str) -> Self {
-        Self::begin(folder, flags, None).await
+        Self::begin(folder, flags, None, None).await
     }
 
-    async fn begin(folder: tempfile::TempDir, flags: &str, engine: Option<model::Engine>) -> Self {
+    async fn begin(folder: tempfile::TempDir, flags: &str, engine: Option<model::Engine>, shadow: Option<model::Engine>) -> Self {
         let flags = flags.replace("FOLDER", folder.path().to_str().unwrap());
         let common = "expert-router --listen 127.0.0.1:0 --admin 127.0.0.1:0 --drain-seconds 20 --snapshot";
         let file = folder.path().join("snapshot.json").to_str().unwrap().to_owned();
@@ -81,6 +88,9 @@ impl Router {
         let mut builder = sidecar::build::Builder::new(config.clone(), Arc::default());
         if let Some(engine) = engine {
             builder = builder.with_engine(Arc::new(engine));
+        }
+        if let Some(shadow) = shadow {
+            builder = builder.with_shadow(Arc::new(shadow));
         }
         let server = sidecar::start_with(config, builder).unwrap_or_else(|error| panic!("{error}"));
         let (listen, admin, shared) = (server.listen, server.admin, server.shared().clone());
