@@ -45,7 +45,7 @@ pub(super) fn options(options: &LearnOptions) -> BertOptions {
 }
 
 /// On how many folds the encoder is fine-tuned; 0: not at all. By the work there is and not by the clock, so that the same input gives the
-/// same router on any machine.
+/// same router however busy the machine.
 ///
 /// # Errors
 /// The tokenizer's complaint.
