@@ -101,6 +101,7 @@ pub struct Metrics {
     pub(crate) chosen_score: Histogram,
     pub(crate) predicted_loss: Histogram,
     pub(crate) trace_spans: IntCounterVec,
+    pub(crate) certificate_end: IntGauge,
     /// Of the model in shadow.
     pub shadow: ShadowCounters,
     /// Of the log of requests.
@@ -230,6 +231,7 @@ impl Metrics {
             best_score: scores.with_label_values(&["best"]),
             chosen_score: scores.with_label_values(&["chosen"]),
             predicted_loss: make.histograms("expert_router_predicted_loss").with_label_values(NO_LABELS),
+            certificate_end: make.gauge("expert_router_tls_certificate_not_after_seconds"),
             trace_spans: make.counters("expert_router_trace_spans_total"),
             resident_bytes: make.gauge("process_resident_memory_bytes"),
             experts: expert::Families::new(&make),

@@ -99,6 +99,7 @@ pub fn start_with(config: Config, mut builder: Builder) -> Result<Server, StartE
         None => None,
         Some(files) => {
             let server = tls::server_config(files).map_err(|error| Problem::new("tls", error))?;
+            metrics.certificate_end.set(tls::not_after(files));
             Some(ServerTls { files: files.clone(), config: Arc::new(ArcSwap::new(server)) })
         }
     };

@@ -2,6 +2,8 @@
 //!
 //! Deliberately absent: watching. Whoever watches the files builds again and swaps whole.
 
+mod expiry;
+
 use std::{path::Path, sync::Arc};
 
 use rustls::{
@@ -72,6 +74,13 @@ pub fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
         .map_err(unusable)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// When the certificate clients meet ends, in seconds since 1970; 0 where it does not say so in a way we know.
+#[must_use]
+pub fn not_after(files: &TlsFiles) -> i64 {
+    let leaf = certificates(&files.certificate, "certificate").ok().and_then(|chain| expiry::not_after(chain.first()?));
+    leaf.unwrap_or(0)
 }
 
 /// Whom we believe when we call an expert: the system's authorities (Mozilla's where the system has none, as in an image built from

@@ -211,6 +211,7 @@ impl Seen {
         match tls::server_config(&tls.files) {
             Ok(config) => {
                 tls.config.store(config);
+                self.shared.metrics.certificate_end.set(tls::not_after(&tls.files));
                 self.certificate.clear(&self.shared);
                 tracing::info!("certificate in force");
             }

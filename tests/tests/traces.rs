@@ -129,7 +129,7 @@ const CLIENT: u64 = 3;
 
 /// Every attribute is one of the table's, of its type and on its kind of span, and none that has to be there is missing.
 fn as_documented(span: &Span, seen: &mut BTreeSet<&'static str>) {
-    let letter = [' ', 'D', 'S', 'C'][usize::try_from(span.kind).unwrap()];
+    let letter = [' ', 'D', 'S', 'C'][usize::try_from(span.kind).expect("a kind is a small number")];
     for key in span.attributes.keys() {
         let known = ATTRIBUTES.iter().find(|attribute| attribute.key == key || (attribute.key == SCORE && key.starts_with(SCORE)));
         let Some(known) = known.filter(|attribute| attribute.on.contains(letter)) else { panic!("{key} on {}", span.name) };
@@ -198,7 +198,7 @@ async fn follows(collector: &Collector, endpoint: &str, more: &[(&str, &str)]) -
     assert_eq!(server.get("gen_ai.request.model"), json!("auto"));
     assert_eq!(server.get("expert_router.client"), json!("team-a"));
     assert_eq!((server.get("expert_router.reason"), server.get("expert_router.expert")), (json!("quality"), json!("large")));
-    let score = |expert: &str| decide.get(&format!("{SCORE}{expert}")).as_f64().unwrap();
+    let score = |expert: &str| decide.get(&format!("{SCORE}{expert}")).as_f64().expect("a score for each expert");
     assert!(score("large") > score("small"));
     spans.iter().for_each(|span| as_documented(span, &mut seen));
 

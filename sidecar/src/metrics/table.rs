@@ -201,6 +201,11 @@ pub const METRICS: &[Metric] = &[
     gauge("expert_router_config_stale", &[], "1 while a newer configuration is there that cannot be used, else 0."),
     gauge("expert_router_snapshot_info", &["revision"], "1 for the revision in force."),
     gauge("expert_router_snapshot_age_seconds", &[], "Since the configuration in force was loaded."),
+    gauge(
+        "expert_router_tls_certificate_not_after_seconds",
+        &[],
+        "When the certificate that clients meet ends, seconds since 1970; 0 where TLS is not served.",
+    ),
     // Traces.
     counter(
         "expert_router_trace_spans_total",

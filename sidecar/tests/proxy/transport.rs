@@ -22,7 +22,15 @@ use tokio::net::{TcpListener, TcpStream};
 use super::support::{self, Expert, Router, chat, completion, eventually, expert_json, snapshot};
 
 fn certificate() -> CertifiedKey<KeyPair> {
-    rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap()
+    ending(2090)
+}
+
+/// Good to the end of the year before.
+fn ending(year: i32) -> CertifiedKey<KeyPair> {
+    let mut made = rcgen::CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    made.not_after = rcgen::date_time_ymd(year, 1, 1);
+    let signing_key = KeyPair::generate().unwrap();
+    CertifiedKey { cert: made.self_signed(&signing_key).unwrap(), signing_key }
 }
 
 fn write(folder: &Path, name: &str, certificate: &CertifiedKey<KeyPair>) {
@@ -81,7 +89,7 @@ async fn an_upstream_that_dies_resets_an_http2_stream_and_leaves_the_connection(
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_towards_clients_speaks_both_versions_and_takes_a_new_certificate() {
     let expert = Expert::always(chat("ok", None)).await;
-    let (old, new) = (certificate(), certificate());
+    let (old, new) = (ending(2040), ending(2050));
     let router = Router::start_with(
         |folder| {
             write(folder, "tls", &old);
@@ -92,6 +100,7 @@ async fn tls_towards_clients_speaks_both_versions_and_takes_a_new_certificate() 
     .await;
     assert_eq!(over_tls(router.listen, &old, "/v1/models").await, Some((200, Version::HTTP_2)));
     assert_eq!(over_tls(router.listen, &new, "/v1/models").await, None);
+    router.counts("expert_router_tls_certificate_not_after_seconds", 2_208_988_800.0).await;
     // A certificate without its key is not taken.
     router.replace("tls.crt", new.cert.pem());
     router.counts(r#"expert_router_config_reload_failures_total{what="tls"}"#, 1.0).await;
@@ -99,6 +108,7 @@ async fn tls_towards_clients_speaks_both_versions_and_takes_a_new_certificate() 
     router.replace("tls.key", new.signing_key.serialize_pem());
     eventually("the new certificate", || async { over_tls(router.listen, &new, "/v1/models").await.is_some() }).await;
     assert_eq!(over_tls(router.listen, &old, "/v1/models").await, None);
+    router.counts("expert_router_tls_certificate_not_after_seconds", 2_524_608_000.0).await;
     // HTTP/1.1 where the client offers nothing else.
     let mut only_http1 = trusting(&new);
     only_http1.alpn_protocols = vec![b"http/1.1".to_vec()];

@@ -196,6 +196,27 @@ fn configuration() -> Vec<Alert> {
             description: "{{ $value }} revisions of the configuration of router {{ $labels.router }} in {{ $labels.namespace }} have been in \
                  force side by side for ten minutes.",
         },
+        Alert {
+            name: "ExpertRouterServingCertificateExpiring",
+            runbook: "serving-certificate-expiring",
+            expression: "min by (namespace, router) (expert_router_tls_certificate_not_after_seconds > 0) - time() < 7 * 86400",
+            wait: "1h",
+            severity: "warning",
+            summary: "The certificate of {{ $labels.router }} is about to expire",
+            description: "The certificate that router {{ $labels.router }} in {{ $labels.namespace }} serves TLS with ends in \
+                 {{ $value | humanizeDuration }}: then clients refuse to call it.",
+        },
+        Alert {
+            name: "ExpertRouterSpansLost",
+            runbook: "spans-lost",
+            expression: "sum by (namespace, router) (rate(expert_router_trace_spans_total{result!=\"sent\"}[15m])) / \
+                 (sum by (namespace, router) (rate(expert_router_trace_spans_total[15m])) > 0) > 0.05",
+            wait: "15m",
+            severity: "info",
+            summary: "Traces of {{ $labels.router }} are not whole",
+            description: "{{ $value | humanizePercentage }} of the spans of router {{ $labels.router }} in {{ $labels.namespace }} did not \
+                 reach the collector in the last 15 minutes. Requests are not touched by it.",
+        },
     ]
 }
 
