@@ -111,14 +111,15 @@ impl Metrics {
     }
 }
 
-/// Resident memory, as the kernel says.
+/// Resident memory and open files, as the kernel says.
 fn process() -> String {
     let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
-    let Some(pages) = pages else { return String::new() };
-    let bytes = pages * 4096;
-    format!(
-        "# HELP process_resident_memory_bytes Resident memory.\n# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes {bytes}\n"
-    )
+    let memory = pages.map(|pages| ("process_resident_memory_bytes", "Resident memory.", pages * 4096));
+    // One of them is the folder's own, open while it is read.
+    let files = std::fs::read_dir("/proc/self/fd").ok().map(|files| files.count().saturating_sub(1) as u64);
+    let files = files.map(|files| ("process_open_fds", "Open file descriptors.", files));
+    let gauge = |(name, help, value)| format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
+    [memory, files].into_iter().flatten().map(gauge).collect()
 }
 
 #[cfg(test)]
@@ -152,6 +153,7 @@ mod tests {
             "expert_router_operator_objects{kind=\"ExpertRouter\",ready=\"True\"} 3",
             "expert_router_operator_leading 0",
             "process_resident_memory_bytes ",
+            "process_open_fds ",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 const WRONG: u8 = 2;
 
 fn main() -> ExitCode {
+    refuse_telemetry();
     let flags = Flags::parse();
     let (check, format, filter) = (flags.check, flags.log_format, flags.log.clone());
     let mut config = Config::from(flags);
@@ -34,6 +35,16 @@ fn main() -> ExitCode {
     match runtime {
         Ok(runtime) => runtime.block_on(serve(config)),
         Err(error) => fail(&error, 1),
+    }
+}
+
+/// ONNX Runtime's own builds tell their maker of processes and models, from before the moment an interface lets one refuse. Unless this is
+/// set when they are loaded.
+#[expect(unsafe_code, reason = "the first thing that main does: no other thread could read the environment meanwhile")]
+fn refuse_telemetry() {
+    // SAFETY: there is one thread.
+    unsafe {
+        std::env::set_var("ORT_DISABLE_TELEMETRY", "1");
     }
 }
 

@@ -119,18 +119,37 @@ impl Fault {
         }
     }
 
+    /// Before the load is counted.
+    async fn prepare(self, stage: &Stage<'_>) -> Result<()> {
+        match self {
+            SecretRotated => experts::ask_first(stage, "keyed").await,
+            _ => Ok(()),
+        }
+    }
+
+    /// After it: everything is to be as it was.
+    async fn finish(self, stage: &Stage<'_>) -> Result<()> {
+        if self == SecretRotated {
+            experts::ask_first(stage, "scripted").await?;
+        }
+        stage.settle().await
+    }
+
     /// Does it under load, and counts.
     async fn run(self, stage: &Stage<'_>) -> Row {
         let mut load = Stage::usual(self.name());
         if matches!(self, UpstreamFaults | SecretRotated) {
             load.url = gateway_url(FRAIL);
         }
+        let prepared = self.prepare(stage).await;
         let mut row = stage.phase(self.name(), load, self.allowed(), self.act(stage)).await;
         if self == UpstreamFaults && (row.tally.retried == 0 || row.tally.fallen_back == 0 || row.tally.cut == 0) {
             row.wrong.push("the script's faults were not met".into());
         }
-        if let Err(error) = stage.settle().await {
-            row.wrong.push(format!("afterwards: {error:#}"));
+        for (when, done) in [("before", prepared), ("afterwards", self.finish(stage).await)] {
+            if let Err(error) = done {
+                row.wrong.push(format!("{when}: {error:#}"));
+            }
         }
         row
     }

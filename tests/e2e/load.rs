@@ -51,7 +51,9 @@ pub(crate) fn run(options: &LoadOptions) -> ExitCode {
 
 async fn serve(options: &LoadOptions) -> Result<()> {
     let (address, path) = split(&options.url)?;
-    let generator = Generator::new(&options.name, &address, &path);
+    // Ids are of this process alone, though another Pod may have had its name before.
+    let name = format!("{}-{:x}", options.name, unix_milliseconds() / 1000);
+    let generator = Generator::new(&name, &address, &path);
     let listener = tokio::net::TcpListener::bind(options.listen).await.with_context(|| format!("listening on {}", options.listen))?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {

@@ -87,8 +87,8 @@ async fn watch(whose: Whose, folder: PathBuf, state: Arc<Mutex<State>>) {
         // While the API server is away there is nobody to ask; those that are followed are gone on with afterwards.
         for pod in whose.objects.list("pods", &whose.labels).await.unwrap_or_default() {
             let uid = pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-            if has_started(&pod, &whose.container) && lock(&state).followed.insert(uid) {
-                let follower = Follower { whose: whose.clone(), pod: name_of(&pod), folder: folder.clone(), state: state.clone() };
+            if has_started(&pod, &whose.container) && lock(&state).followed.insert(uid.clone()) {
+                let follower = Follower { whose: whose.clone(), pod: name_of(&pod), uid, folder: folder.clone(), state: state.clone() };
                 followers.spawn(follower.follow());
             }
         }
@@ -108,6 +108,8 @@ fn has_started(pod: &Value, container: &str) -> bool {
 struct Follower {
     whose: Whose,
     pod: String,
+    /// Another Pod of the same name is another's to follow.
+    uid: String,
     folder: PathBuf,
     state: Arc<Mutex<State>>,
 }
@@ -129,14 +131,15 @@ impl Follower {
         loop {
             let whole = self.read(&api, &mut place, &mut file).await.is_ok();
             let pod = self.whose.objects.find("pods", &self.pod).await;
+            let pod = pod.map(|pod| pod.filter(|pod| pod["metadata"]["uid"] == self.uid.as_str()));
             let ended = match &pod {
-                Ok(None) => true,
+                Ok(None) => return,
                 Ok(Some(pod)) => {
                     statuses(pod).any(|status| status["name"] == self.whose.container.as_str() && status["state"]["running"].is_null())
                 }
                 Err(_) => false,
             };
-            if ended && (whole || matches!(pod, Ok(None))) {
+            if ended && whole {
                 return;
             }
             tokio::time::sleep(LOOK_EVERY).await;

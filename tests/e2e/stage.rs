@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    fs::OpenOptions,
     future::Future,
+    io::Write as _,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -13,7 +15,10 @@ use serde_json::{Value, json};
 use crate::{
     clients::{ClientPlan, LoadClient},
     cluster::Cluster,
-    load::{generator::Load, record::Record},
+    load::{
+        generator::Load,
+        record::{Outcome, Record},
+    },
     logs::{Logs, Whose},
     metering::{Allowed, Lines, Tally, missing, tally},
     objects::Objects,
@@ -151,6 +156,7 @@ impl<'a> Stage<'a> {
         match done {
             Ok((note, records)) => {
                 self.wait_for_logs(&records).await;
+                self.keep(&records);
                 row.tally = tally(&records, &self.lines());
                 row.note = note.unwrap_or_else(|error| {
                     row.wrong.push(format!("{error:#}"));
@@ -190,6 +196,17 @@ impl<'a> Stage<'a> {
         Ok((note, records))
     }
 
+    /// Writes down what became of requests that were not answered, for whoever looks into it.
+    fn keep(&self, records: &[Record]) {
+        let path = self.options.output.join("logs").join("unanswered.jsonl");
+        let bad = records.iter().filter(|record| record.outcome != Outcome::Answered);
+        let lines: String = bad.filter_map(|record| serde_json::to_string(record).ok()).map(|line| line + "\n").collect();
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        if let Err(error) = file.and_then(|mut file| file.write_all(lines.as_bytes())) {
+            println!("{}: {error}", path.display());
+        }
+    }
+
     async fn wait_for_logs(&self, records: &[Record]) {
         let deadline = Instant::now() + LOGS;
         while !missing(records, &self.lines()).is_empty() && Instant::now() < deadline {
@@ -205,6 +222,14 @@ impl<'a> Stage<'a> {
             }
         }
         self.system.until_rolled_out(&self.installed.operator, PATIENCE).await
+    }
+
+    /// Nothing is sent any more.
+    pub(crate) async fn rest(&self) -> Result<()> {
+        for client in self.clients() {
+            client.load(&Load::default()).await?;
+        }
+        Ok(())
     }
 
     /// Where files of the run go.

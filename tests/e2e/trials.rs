@@ -78,5 +78,24 @@ async fn all(stage: &mut Stage<'_>, report: &mut Report) -> Result<()> {
     if options.asks_for(Part::Soak) {
         soak::run(stage, report).await;
     }
-    Ok(())
+    for trouble in never(stage.troubles().into_keys().chain(stage.operator_logs.troubles().into_keys())) {
+        report.fail(format!("a log says: {trouble}"));
+    }
+    stage.rest().await
+}
+
+/// What no log may ever say, whatever is broken.
+fn never(troubles: impl Iterator<Item = String>) -> Vec<String> {
+    troubles.filter(|trouble| trouble.contains("panicked") || trouble.to_ascii_lowercase().contains("telemetry")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panics_and_telemetry_are_never_fine() {
+        let said = ["WARN the grace ended first", "thread 'serve' panicked at x.rs:1", "WARN No CA bundle; Telemetry uploads"];
+        assert_eq!(never(said.map(str::to_owned).into_iter()), said[1..]);
+    }
 }

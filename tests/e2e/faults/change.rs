@@ -112,7 +112,7 @@ pub(super) async fn certificate_rotated(stage: &Stage<'_>) -> Result<String> {
     let began = Instant::now();
     let (mut asked, mut seconds) = (0, None);
     // For some time after it is there, too: replicas read it one after the other.
-    while seconds.is_none_or(|seconds| began.elapsed().as_secs() < seconds + 70) {
+    while seconds.is_none_or(|seconds| began.elapsed().as_secs() < seconds + 65) {
         asked += 1;
         if !is_injected(stage, asked).await? {
             bail!("Pod {asked} was not injected, {:.0} s after the certificate went", began.elapsed().as_secs_f64());
@@ -186,7 +186,7 @@ impl Stage<'_> {
     /// Pods that carry a router's data plane.
     pub(crate) async fn data_plane(&self, router: &str) -> Result<Vec<Value>> {
         let pods =
-            self.objects.list("pods", &format!("expertrouter.dev/router={router},expertrouter.dev/role in (gateway,sidecar)")).await?;
+            self.objects.list("pods", &format!("expertrouter.dev/router={router},expertrouter.dev/role%20in%20(gateway,sidecar)")).await?;
         Ok(pods.into_iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()).collect())
     }
 
