@@ -49,7 +49,7 @@ demo: prerequisites ## The whole loop on real answers: ask experts, score, train
 	@$(XTASK) -- fetch --group demo
 	@$(XTASK) --features demo -- demo
 
-bench: prerequisites ## Added latency, throughput, memory: direct, Envoy, and each kind of router (target/bench/latency.json)
+bench: prerequisites ## Added latency, throughput, memory: direct, Envoy, each kind of router, and one that is scraped or traced (target/bench/latency.json)
 	@$(XTASK) -- fetch --group bench
 	@$(XTASK) --features bench --release -- bench
 
