@@ -177,6 +177,9 @@ fn default_field(rows: &[Row]) -> ScoreField {
     if outcomes.any(|outcome| outcome.score.is_some()) { ScoreField::default() } else { ScoreField::bertsim() }
 }
 
+/// Where the encoder is in images.
+const ENCODER_VARIABLE: &str = "EXPERT_ROUTER_ENCODER";
+
 impl FitOptions {
     pub(crate) fn learn_options(&self) -> LearnOptions {
         let Self { router: kind, loss, temperature, objective, seed, tune_minutes, .. } = *self;
@@ -190,17 +193,27 @@ fn open_encoder(options: &FitOptions) -> Result<Option<Encoder>> {
         return Ok(None);
     }
     let encoder_options = EncoderOptions { max_tokens: usize::from(options.max_tokens), ..EncoderOptions::default() };
-    let folder = match (&options.encoder, parts::encoder()) {
-        (Some(folder), _) => folder.clone(),
-        (None, Ok(folder)) => folder,
-        (None, Err(missing)) if options.router.needs_encoder() => return Err(missing.into()),
-        (None, Err(missing)) => {
+    // As in the image, whose Jobs have no flag for it.
+    let of_image = std::env::var_os(ENCODER_VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let folder = match encoder_folder(options.encoder.clone(), of_image, parts::encoder()) {
+        Ok(folder) => folder,
+        Err(missing) if options.router.needs_encoder() => return Err(missing.into()),
+        Err(missing) => {
             tracing::warn!(%missing, "routers that read embeddings are not tried");
             eprintln!("warning: {missing}; routers that read embeddings are not tried");
             return Ok(None);
         }
     };
     Ok(Some(Encoder::open(&folder, encoder_options)?))
+}
+
+/// What was asked for comes first, then what the environment says, then what was fetched.
+fn encoder_folder(
+    asked: Option<PathBuf>,
+    of_image: Option<PathBuf>,
+    fetched: Result<PathBuf, parts::Missing>,
+) -> Result<PathBuf, parts::Missing> {
+    asked.or(of_image).map_or(fetched, Ok)
 }
 
 fn write(bundle: &model::Bundle, out: &Path) -> Result<()> {

@@ -107,6 +107,9 @@ pub struct PrepareOptions {
     /// Compute no BERTSim
     #[arg(long)]
     pub no_bertsim: bool,
+    /// Where a query has no reference, as in a log of requests, this expert's answer is it: the others are scored by how like it they are
+    #[arg(long, value_name = "NAME")]
+    pub reference_expert: Option<String>,
     /// Where experts are, in place of what the manifest says: NAME=URL, or just URL for all of them
     #[arg(long, value_name = "[NAME=]URL")]
     pub expert_url: Vec<String>,
@@ -238,7 +241,11 @@ pub fn experts_of(yaml: &str, base: &Path, options: &PrepareOptions) -> Result<V
 /// What went wrong; an earlier outcomes file is untouched then.
 pub fn prepare(queries: &Path, experts: &[Expert], out: &Path, options: &PrepareOptions) -> Result<Prepared> {
     let plan = Plan::read(queries, &select(experts, &options.experts)?, options)?;
-    let bertscore = if plan.has_references() && !options.no_bertsim && !options.dry_run { Some(bertscore(options)?) } else { None };
+    if let Some(name) = options.reference_expert.as_ref().filter(|name| experts.iter().all(|expert| expert.name != **name)) {
+        anyhow::bail!("--reference-expert {name}: there is no expert of that name");
+    }
+    let has_references = plan.has_references() || options.reference_expert.is_some();
+    let bertscore = if has_references && !options.no_bertsim && !options.dry_run { Some(bertscore(options)?) } else { None };
     let journal_path = journal_path(out);
     if options.dry_run {
         let answers = journal::read(&journal_path)?;
@@ -278,7 +285,10 @@ async fn ask_and_score(
         eprintln!("no answer: {failure}");
     }
     let wanted = plan.wanted();
-    let rows = plan.rows(&journal::read(journal.path())?);
+    let mut rows = plan.rows(&journal::read(journal.path())?);
+    if let Some(name) = &options.reference_expert {
+        rows.iter_mut().for_each(|row| scoring::refer_to(row, name));
+    }
     let outcomes = rows.iter().map(|row| row.outcomes.len()).sum();
     // Sums of decimal prices, told without the dust of binary sums.
     let spent_usd = (spent_usd * 1e12).round() / 1e12;

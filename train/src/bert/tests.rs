@@ -6,9 +6,11 @@ use ndarray::Array2;
 use super::{Bert, BertOptions, Loss};
 use crate::{
     encoder::weights::fixtures,
-    parts::Part,
-    router::{agreement, load},
+    mix::Mixture,
+    parts::{Part, PartKind, PartOptions},
+    router::{Meaning, Router, agreement, load},
     targets::Targets,
+    views::{Views, WordOptions, WordSpace},
 };
 
 fn targets(count: usize) -> Targets {
@@ -95,7 +97,7 @@ fn the_graph_computes_what_was_trained() {
 #[test]
 fn other_parts_can_stand_on_it() {
     let (bert, texts) = fit(Loss::Score, true);
-    let space = crate::views::WordSpace::fit(&texts, &crate::views::WordOptions::default());
+    let space = WordSpace::fit(&texts, &WordOptions::default());
     let mut views = space.views(&texts);
     views.embedding = Some(bert.embeddings(&texts).unwrap());
     let said = bert.part().predict(&views);
@@ -104,4 +106,21 @@ fn other_parts_can_stand_on_it() {
     assert_eq!(bert.part().output_tokens(&views).unwrap().dim(), (texts.len(), 3));
     let bundle = bert.bundle(&experts(), &model::TextRules::default(), serde_json::Value::Null, serde_json::Value::Null).unwrap();
     agreement(&bundle, &texts, &bert.predict(&texts).unwrap()).unwrap();
+}
+
+#[test]
+fn a_mixture_of_parts_on_words_and_on_the_fine_tuned_encoder_is_exported_as_it_was_trained() {
+    let (bert, texts) = fit(Loss::Score, false);
+    let space = WordSpace::fit(&texts, &WordOptions::default());
+    let views = Views { embedding: Some(bert.embeddings(&texts).unwrap()), ..space.views(&texts) };
+    let specs = [PartKind::Trees, PartKind::EmbeddingTrees, PartKind::Bert].map(|kind| kind.with(PartOptions::default()));
+    let groups: Vec<String> = (0..texts.len()).map(|row| row.to_string()).collect();
+    let mixture = Mixture::fit(&views, &targets(texts.len()), &groups, &specs, &[0.3, 0.3, 0.4], Some(bert.part()));
+    assert_eq!(mixture.parts.len(), 3);
+    let favour = ndarray::array![0.0, -0.02, -0.01];
+    let router = Router { kind: "mixture".into(), experts: experts(), space, meaning: Meaning::Scores, favour, mixture };
+    let null = serde_json::Value::Null;
+    let bundle = router.bundle(&model::TextRules::default(), Some(bert.encoder()), null.clone(), null).unwrap();
+    let found = router.agreement(&bundle, &texts, &views).unwrap();
+    assert!(found.mean < 1e-5, "{found:?}");
 }

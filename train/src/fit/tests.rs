@@ -7,7 +7,7 @@ use std::{
 use clap::Parser;
 use model::{Bundle, TextRules};
 
-use super::fit;
+use super::{encoder_folder, fit};
 use crate::{
     cli::{Cli, Command},
     data::Data,
@@ -173,4 +173,14 @@ fn networks_and_mixtures_are_exported_as_they_were_trained() {
         let gain = &fitted.bundle.manifest.training["guard"];
         assert!(gain["gain"].as_f64().unwrap() > 0.1, "{kind}: {gain}");
     }
+}
+
+#[test]
+fn an_encoder_is_the_one_asked_for_or_that_of_the_image_or_the_one_that_was_fetched() {
+    let missing = || Err(parts::file("no-such-part", "x").unwrap_err());
+    let [asked, image, fetched] = ["asked", "image", "fetched"].map(PathBuf::from);
+    assert_eq!(encoder_folder(Some(asked.clone()), Some(image.clone()), missing()), Ok(asked));
+    assert_eq!(encoder_folder(None, Some(image.clone()), missing()), Ok(image));
+    assert_eq!(encoder_folder(None, None, Ok(fetched.clone())), Ok(fetched));
+    assert!(encoder_folder(None, None, missing()).is_err());
 }

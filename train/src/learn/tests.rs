@@ -5,6 +5,7 @@ use super::{LearnOptions, Learned, Objective, learn};
 use crate::{
     data::Data,
     decide::{Market, Rule},
+    encoder::weights::fixtures,
     outcomes::{Row, Split},
     parts::PartKind,
     random::Random,
@@ -152,4 +153,32 @@ fn settings_hold_what_they_promise_out_of_fold() {
     let single_cost = 1e3 * f64::from(train.cost.column(learned.best_single).mean().unwrap());
     assert!(balanced.cost_per_1k_usd.unwrap() <= single_cost * (1.0 + 1e-6), "{balanced:?} {single_cost}");
     assert!(learned.candidates.iter().all(|candidate| candidate.parts.contains(&PartKind::Words.as_str())));
+}
+
+#[test]
+fn a_fine_tuned_encoder_is_judged_by_rows_it_has_not_seen_and_takes_the_place_of_the_published_one() {
+    let data = data(300, 1.0);
+    let (train, val) = (data.select(&data.of_split(Split::Train)), data.select(&data.of_split(Split::Val)));
+    let chooser = Market::read(None).unwrap().chooser(&train);
+    let encoder = fixtures::encoder(1, false);
+    let options = LearnOptions {
+        kind: RouterKind::Bert,
+        loss: LossChoice::Score,
+        temperature: 10.0,
+        objective: Objective::Quality,
+        seed: 3,
+        tune_minutes: 0.0,
+    };
+    let told = std::sync::Mutex::new(Vec::new());
+    let learned = learn(&train, &chooser, Some(&encoder), &options, &|line| told.lock().unwrap().push(line.to_owned())).unwrap();
+    let told = told.into_inner().unwrap().join("\n");
+    assert!(
+        told.contains("without fold 1 of 1: fine-tuning") && told.contains(&format!("on {} rows out of fold", train.rows() / 5)),
+        "{told}"
+    );
+    let tuned = learned.encoder.as_ref().unwrap();
+    assert_ne!(tuned.identity().sha256, encoder.identity().sha256);
+    let views = learned.views(&val, Some(&encoder), &|_| {}).unwrap();
+    let bundle = learned.router.bundle(&TextRules::default(), Some(tuned), serde_json::json!(null), serde_json::json!(null)).unwrap();
+    agreement(&bundle, &val.texts, &learned.router.predict(&views)).unwrap();
 }

@@ -90,26 +90,54 @@ pub fn read(path: &Path) -> Result<Vec<Row>, OutcomesError> {
 pub fn file_sha256(path: &Path) -> Result<String, OutcomesError> {
     use sha2::Digest;
     let mut hasher = sha2::Sha256::new();
-    File::open(path)
-        .and_then(|mut file| std::io::copy(&mut file, &mut hasher))
-        .map_err(|source| OutcomesError::Open { path: path.into(), source })?;
+    for file in files(path).map_err(|source| OutcomesError::Open { path: path.into(), source })? {
+        File::open(&file)
+            .and_then(|mut content| std::io::copy(&mut content, &mut hasher))
+            .map_err(|source| OutcomesError::Open { path: file.clone(), source })?;
+    }
     Ok(hex::encode(hasher.finalize()))
 }
 
+/// The file; or those of a folder, less what is still being written.
+fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.into()]);
+    }
+    let is_one = |name: &str| !name.starts_with('.') && [".jsonl", ".jsonl.gz", ".jsonl.zst"].iter().any(|ending| name.ends_with(ending));
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(is_one) {
+            files.push(entry.path());
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+fn open(path: &Path) -> std::io::Result<Box<dyn BufRead>> {
+    let mut raw = BufReader::with_capacity(1 << 16, File::open(path)?);
+    Ok(match raw.fill_buf()? {
+        [0x1f, 0x8b, ..] => Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(raw))),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(BufReader::new(zstd::Decoder::with_buffer(raw)?)),
+        _ => Box::new(raw),
+    })
+}
+
 impl Reader {
-    /// Opens a file; gzip and zstd are told by their first bytes, whatever the name.
+    /// Opens a file; gzip and zstd are told by their first bytes, whatever the name. Of a folder, its files `*.jsonl` one after the other,
+    /// by name: so a router keeps requests.
     ///
     /// # Errors
     /// The file cannot be opened.
     pub fn open(path: &Path) -> Result<Self, OutcomesError> {
-        let failed = |source| OutcomesError::Open { path: path.into(), source };
-        let mut raw = BufReader::with_capacity(1 << 16, File::open(path).map_err(failed)?);
-        let start = raw.fill_buf().map_err(failed)?;
-        let lines: Box<dyn BufRead> = match start {
-            [0x1f, 0x8b, ..] => Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(raw))),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(BufReader::new(zstd::Decoder::with_buffer(raw).map_err(failed)?)),
-            _ => Box::new(raw),
-        };
+        let failed = |path: &Path, source| OutcomesError::Open { path: path.into(), source };
+        let mut lines: Box<dyn BufRead> = Box::new(std::io::empty());
+        for (at, file) in files(path).map_err(|source| failed(path, source))?.iter().enumerate() {
+            let next = open(file).map_err(|source| failed(file, source))?;
+            // A last line may lack its end.
+            lines = if at == 0 { next } else { Box::new(lines.chain(&b"\n"[..]).chain(next)) };
+        }
         Ok(Self { path: path.into(), lines, line: 0, seen: HashMap::new(), buffer: Vec::new(), failed: false })
     }
 

@@ -98,6 +98,20 @@ fn a_row_of_ten_megabytes_is_read_and_one_beyond_the_cap_refused() {
 }
 
 #[test]
+fn a_folder_is_its_finished_files_one_after_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("requests-2.jsonl", "{\"id\":\"c\",\"prompt\":\"p\"}");
+    write("requests-1.jsonl", "{\"id\":\"a\",\"prompt\":\"p\"}\n{\"id\":\"b\",\"prompt\":\"p\"}");
+    write(".requests-3.jsonl.part", "{\"id\":");
+    write("notes.txt", "no row");
+    let ids: Vec<String> = read(folder.path()).unwrap().into_iter().map(|row| row.id).collect();
+    assert_eq!(ids, ["a", "b", "c"]);
+    let one = folder.path().join("requests-1.jsonl");
+    assert_ne!(super::file_sha256(folder.path()).unwrap(), super::file_sha256(&one).unwrap());
+}
+
+#[test]
 fn reading_stops_at_the_first_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(&folder, b"{}\n{}\n");

@@ -51,6 +51,15 @@ pub(super) fn take_over(rows: &mut [Row], earlier: &Path, by: &str) {
     }
 }
 
+/// Where a row has no reference, this expert's answer is it, and the row says so.
+pub(super) fn refer_to(row: &mut Row, expert: &str) {
+    let answer = row.outcomes.iter().find(|outcome| outcome.expert == expert).and_then(|outcome| outcome.response.clone());
+    if let (None, Some(answer)) = (&row.reference, answer) {
+        row.reference = Some(answer);
+        row.other.insert("reference_by".into(), expert.into());
+    }
+}
+
 fn judge_row(row: &mut Row, judge: &Judge) {
     for outcome in row.outcomes.iter_mut().filter(|outcome| outcome.score.is_none()) {
         outcome.score = outcome.response.as_deref().map(|response| if judge.is_right(response) { 1.0 } else { 0.0 });
@@ -84,6 +93,23 @@ mod tests {
         let mut row = json!({"id": "a", "prompt": "p", "reference": reference, "outcomes": [{"expert": "atlas", "response": response}]});
         row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         serde_json::from_value(row).unwrap()
+    }
+
+    #[test]
+    fn an_expert_s_answer_is_the_reference_where_there_is_none() {
+        let row = |reference: serde_json::Value| -> Row {
+            serde_json::from_value(json!({"id": "a", "prompt": "p", "reference": reference,
+                "outcomes": [{"expert": "atlas", "response": "yes"}, {"expert": "bolt"}]}))
+            .unwrap()
+        };
+        let referred = |reference, expert| {
+            let mut row = row(reference);
+            refer_to(&mut row, expert);
+            (row.reference, row.other.get("reference_by").cloned())
+        };
+        assert_eq!(referred(json!(null), "atlas"), (Some("yes".to_owned()), Some(json!("atlas"))));
+        assert_eq!(referred(json!(null), "bolt"), (None, None));
+        assert_eq!(referred(json!("no"), "atlas"), (Some("no".to_owned()), None));
     }
 
     #[test]
