@@ -33,7 +33,14 @@ async fn every_panel_and_rule_has_data_and_money_adds_up() -> Result<()> {
     let experts = Experts::start().await?;
     let bundle = tempfile::tempdir()?;
     lexical_bundle(bundle.path())?;
-    let alpha = Router::start(EXPERT_ROUTER, &alpha(&experts, &bundle.path().join("bundle")))?;
+    // The same bundle is on trial: it agrees with itself.
+    let (path, log) = (bundle.path().join("bundle"), bundle.path().join("log"));
+    let aside = [
+        ("EXPERT_ROUTER_SHADOW_BUNDLE", path.to_str().context("a path of UTF-8")?),
+        ("EXPERT_ROUTER_SHADOW_PERCENT", "100"),
+        ("EXPERT_ROUTER_REQUEST_LOG_DIR", log.to_str().context("a path of UTF-8")?),
+    ];
+    let alpha = Router::start_in(EXPERT_ROUTER, &alpha(&experts, &path), &aside)?;
     let beta = Router::start(EXPERT_ROUTER, &beta(&experts))?;
     let operator = serve_operator().await?;
     let target = |job, address: &str, namespace| Target { job, address: address.to_owned(), namespace };
@@ -78,6 +85,16 @@ async fn every_panel_and_rule_has_data_and_money_adds_up() -> Result<()> {
     let (cost, baseline) = books.by_expert.values().fold((0.0, 0.0), |sum, book| (sum.0 + book.cost, sum.1 + book.baseline));
     same("savings", prometheus.number("sum(expert_router_savings_usd{router=\"alpha\"})").await?, baseline - cost)?;
     same("spent of the budget", prometheus.number("max(expert_router_budget_spent_usd{router=\"alpha\"})").await?, cost)?;
+    // 36 questions, a sixth of them pinned. Both are done after the answer, some time.
+    let aside = [
+        ("expert_router_shadow_decisions_total{agreed=\"true\"}", 30.0),
+        ("expert_router_shadow_decisions_total{agreed=\"false\"}", 0.0),
+        ("expert_router_request_log_rows_total", 36.0),
+    ];
+    for (series, value) in aside {
+        let seen = async || Ok(prometheus.number(&format!("sum({series})")).await? == value);
+        eventually(&format!("{series} is {value}"), PATIENCE, seen).await?;
+    }
     same("fallbacks", prometheus.number("sum(expert_router_fallbacks_total{router=\"alpha\"})").await?, f64::from(books.fell_back))?;
 
     every_expression_has_data(&prometheus).await?;
@@ -251,6 +268,7 @@ spec:
   model: {{bundle: {{uri: \"{}\"}}}}
   policy: {{objective: Quality, baselineExpert: large, fallbackExpert: large}}
   budgets: [{{name: month, amountUsd: \"10000\", period: Month, onExceeded: PreferCheaper}}]
+  observability: {{requestLog: {{percent: 100, includeResponses: true}}}}
 ",
         experts.small.url(),
         experts.large.url(),
