@@ -107,6 +107,7 @@ pub struct Metrics {
     /// Of the log of requests.
     pub request_log: LogCounters,
     resident_bytes: IntGauge,
+    open_files: IntGauge,
     experts: expert::Families,
 }
 
@@ -234,6 +235,7 @@ impl Metrics {
             certificate_end: make.gauge("expert_router_tls_certificate_not_after_seconds"),
             trace_spans: make.counters("expert_router_trace_spans_total"),
             resident_bytes: make.gauge("process_resident_memory_bytes"),
+            open_files: make.gauge("process_open_fds"),
             experts: expert::Families::new(&make),
             registry,
         }
@@ -266,6 +268,9 @@ impl Metrics {
     pub fn render(&self, router: &str) -> String {
         if let Some(bytes) = resident_bytes() {
             self.resident_bytes.set(bytes);
+        }
+        if let Some(files) = open_files() {
+            self.open_files.set(files);
         }
         let mut text = String::with_capacity(32 << 10);
         // Fails only where a family has no metric, and `gather` leaves those out.
@@ -306,6 +311,11 @@ fn resident_bytes() -> Option<i64> {
     const PAGE: i64 = 4096;
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     text.split_ascii_whitespace().nth(1)?.parse::<i64>().ok().map(|pages| pages * PAGE)
+}
+
+/// One of them is the folder's own, open while it is read.
+fn open_files() -> Option<i64> {
+    i64::try_from(std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1)).ok()
 }
 
 /// Money counters may not fall, and a cost may come out of settings made by people.

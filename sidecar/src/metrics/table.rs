@@ -227,6 +227,7 @@ pub const METRICS: &[Metric] = &[
     // Process.
     gauge("process_start_time_seconds", &[], "Start of the process, seconds since 1970."),
     gauge("process_resident_memory_bytes", &[], "Resident memory."),
+    gauge("process_open_fds", &[], "Open file descriptors."),
 ];
 
 /// The table for people.
