@@ -42,7 +42,7 @@ fn container_logs(cluster: &Cluster, folder: &Path) {
         return;
     }
     let names = "jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name}{\"\\n\"}{end}";
-    let pods = cluster.kubectl(&["get", "pods", "--all-namespaces", "--selector", crate::install::OURS, "--output", names]);
+    let pods = cluster.kubectl(&["get", "pods", "--all-namespaces", "--output", names]);
     for (namespace, pod) in pods.unwrap_or_default().lines().filter_map(|line| line.split_once('/')) {
         let arguments = ["logs", "--namespace", namespace, pod, "--all-containers", "--timestamps", "--tail=5000"];
         let said = cluster.kubectl(&arguments).unwrap_or_else(|error| format!("{error:#}"));

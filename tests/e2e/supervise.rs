@@ -7,6 +7,7 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -28,6 +29,9 @@ pub(crate) const FAILED: u8 = 1;
 pub(crate) const CANNOT: u8 = 3;
 /// Somebody asked it to end. As a shell has it: 128 and the number of SIGINT.
 pub(crate) const INTERRUPTED: u8 = 130;
+
+/// Two signals within this time are one wish: a shell, `timeout` or a terminal tell a process and its group.
+const TWICE: Duration = Duration::from_secs(1);
 
 /// Runs everything that is asked for, in the cluster that is asked for.
 pub(crate) fn run(options: &Options) -> ExitCode {
@@ -93,6 +97,7 @@ fn watch(mut child: Child) -> Result<u8> {
     runtime.block_on(async move {
         let number = Pid::from_raw(i32::try_from(child.id()).context("a process number")?);
         let mut pipe = child.stdin.take();
+        let mut told: Option<Instant> = None;
         let mut ended = tokio::task::spawn_blocking(move || child.wait());
         let [mut interrupt, mut terminate, mut hangup] = signals()?;
         loop {
@@ -107,7 +112,8 @@ fn watch(mut child: Child) -> Result<u8> {
             }
             if pipe.take().is_some() {
                 eprintln!("e2e: ending (once more to end at once)");
-            } else {
+                told = Some(Instant::now());
+            } else if told.is_some_and(|told| told.elapsed() > TWICE) {
                 // It takes the first process with it, and that one all others.
                 let _ = kill(number, Signal::SIGKILL);
             }
