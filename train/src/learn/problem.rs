@@ -39,7 +39,9 @@ pub(super) struct Problem<'a> {
 pub(super) struct Tried {
     pub(super) recipes: Vec<Recipe>,
     pub(super) candidates: Vec<Candidate>,
+    /// Thrift included.
     pub(super) predictions: Vec<Predictions>,
+    pub(super) thrifts: Vec<Thrift>,
 }
 
 impl Problem<'_> {
@@ -66,32 +68,36 @@ impl Problem<'_> {
         let tokens = of_scores.output_tokens.as_ref().or(of_shares.output_tokens.as_ref());
         let tokens = expected_tokens(self.data, self.data.rows(), tokens.cloned());
         let trial = self.trial();
-        let mut tried = Tried { recipes: Vec::new(), candidates: Vec::new(), predictions: Vec::new() };
+        let mut tried = Tried { recipes: Vec::new(), candidates: Vec::new(), predictions: Vec::new(), thrifts: Vec::new() };
         for recipe in recipes {
-            let on_tuned = |spec: &PartSpec| recipe.is_tuned() && spec.needs_embedding();
-            let published = if by_shares(&recipe) { &of_shares } else { &of_scores };
-            let mut parts = published.subset(|spec| recipe.specs.contains(spec) && !on_tuned(spec));
             let targets = self.targets(recipe.meaning);
-            let observed = match &self.tuned {
-                Some(tuned) if recipe.is_tuned() => {
-                    for (spec, deviation) in tuned.specs.iter().zip(&tuned.deviations).filter(|(spec, _)| recipe.specs.contains(spec)) {
-                        parts.specs.push(*spec);
-                        parts.deviations.push(deviation.clone());
-                    }
-                    tuned.observed(targets)
-                }
-                _ => targets.deviation.clone(),
-            };
+            let (parts, observed) = self.parts_of(&recipe, if by_shares(&recipe) { &of_shares } else { &of_scores });
             let weights = if recipe.as_it_is { vec![1.0; parts.specs.len()] } else { parts.weights(&observed) };
             let quality = recipe.meaning.quality(parts.mixed(&weights) + &targets.expert_means);
-            let predictions = self.predictions(quality, tokens.clone());
+            let mut predictions = self.predictions(quality, tokens.clone());
+            let thrift = Thrift::of(&trial, self.chooser, &predictions, self.data)?;
+            guard::added(&mut predictions.quality, &thrift.favour(self.data));
             let candidate = Candidate::of(&recipe, &parts.specs, &weights, &trial, self.chooser, &predictions, self.options.objective)?;
             progress(&candidate.line(&trial));
             tried.candidates.push(candidate);
             tried.predictions.push(predictions);
+            tried.thrifts.push(thrift);
             tried.recipes.push(Recipe { specs: parts.specs, ..recipe });
         }
         Ok(tried)
+    }
+
+    /// A recipe's parts, with what was observed on the rows by which they are weighed.
+    fn parts_of(&self, recipe: &Recipe, published: &OutOfFold) -> (OutOfFold, Array2<f32>) {
+        let on_tuned = |spec: &PartSpec| recipe.is_tuned() && spec.needs_embedding();
+        let mut parts = published.subset(|spec| recipe.specs.contains(spec) && !on_tuned(spec));
+        let targets = self.targets(recipe.meaning);
+        let Some(tuned) = self.tuned.as_ref().filter(|_| recipe.is_tuned()) else { return (parts, targets.deviation.clone()) };
+        for (spec, deviation) in tuned.specs.iter().zip(&tuned.deviations).filter(|(spec, _)| recipe.specs.contains(spec)) {
+            parts.specs.push(*spec);
+            parts.deviations.push(deviation.clone());
+        }
+        (parts, tuned.observed(targets))
     }
 
     fn out_of_fold<'r>(
@@ -133,8 +139,7 @@ impl Problem<'_> {
         let recipe = &tried.recipes[chosen];
         let trial = self.trial();
         let predictions = &mut tried.predictions[chosen];
-        let thrift = Thrift::of(&trial, self.chooser, predictions, self.data)?;
-        guard::added(&mut predictions.quality, &thrift.favour(self.data));
+        let thrift = tried.thrifts[chosen];
         thrift.line().iter().for_each(|line| progress(line));
         let guard = Guard::of(&trial, self.chooser, predictions, self.best_single)?;
         let of_guard = guard.favour(self.best_single, self.data.experts.len());
