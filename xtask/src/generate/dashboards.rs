@@ -8,6 +8,8 @@ mod cost;
 mod experts;
 mod grafana;
 mod operator;
+#[cfg(test)]
+mod published;
 mod routing;
 pub(super) mod scope;
 mod training;
