@@ -5,10 +5,10 @@ XTASK := $(CARGO) run --quiet --package xtask
 EVERYTHING := --workspace --all-features
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites fetch build images test lint fmt generate check-generated demo bench bench-operator bench-quality audit clean
+.PHONY: help prerequisites fetch build images e2e test lint fmt generate check-generated demo bench bench-operator bench-quality audit clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || grep '##' Makefile
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || grep '##' Makefile
 
 prerequisites: ## Check that cargo, a C compiler and Python 3 with pip and venv are here
 	@./xtask/prerequisites.sh
@@ -22,6 +22,17 @@ build: prerequisites ## Build the release binaries: expert-router, expert-router
 images: build ## Pack the three images as OCI archives into target/images, without a container engine
 	@$(XTASK) -- fetch onnxruntime encoder
 	@$(XTASK) --features images -- images
+
+e2e: prerequisites ## The whole loop on a real cluster, under load and under faults (docs/e2e.md; E2E="--only loop" and other options)
+	@$(XTASK) -- fetch --group demo
+	@$(XTASK) -- kubernetes
+	@$(XTASK) -- nodes
+	@$(XTASK) -- prometheus
+	@$(XTASK) --features definitions -- definitions
+	$(CARGO) build --release --package sidecar --package operator --package train --package replay --package tests \
+	  --bin expert-router --bin expert-router-operator --bin expert-router-train --bin expert-router-replay --bin e2e
+	@$(XTASK) --features images -- images --e2e
+	target/release/e2e $(E2E)
 
 test: prerequisites ## Fetch what the tests need, and run them all
 	@$(XTASK) -- fetch --group test

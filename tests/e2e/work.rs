@@ -37,6 +37,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 async fn parts(options: &Options) -> Result<u8> {
     let interrupted = interrupted()?;
     tokio::pin!(interrupted);
+    say("the cluster is brought up");
     let cluster = tokio::select! {
         cluster = Cluster::up(options) => cluster.context("bringing up the cluster")?,
         () = &mut interrupted => return Ok(INTERRUPTED),
