@@ -1,5 +1,7 @@
 //! Who may do what: Pods as they run, the operator's account as the API server sees it, network policies as they are written.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 use http::Method;
 use k8s_openapi::api::authentication::v1::TokenRequest;
@@ -16,8 +18,11 @@ use crate::{
     whole_loop::Installed,
 };
 
-/// What the operator has no business with: verb, group, resource, subresource.
-const REFUSED: [(&str, &str, &str, &str); 14] = [
+/// Verb, group, resource, subresource.
+type Right = (&'static str, &'static str, &'static str, &'static str);
+
+/// What the operator has no business with.
+const REFUSED: [Right; 14] = [
     ("create", "", "pods", ""),
     ("delete", "", "pods", ""),
     ("create", "", "pods", "exec"),
@@ -35,11 +40,19 @@ const REFUSED: [(&str, &str, &str, &str); 14] = [
 ];
 
 /// What it cannot do without, so that a refusal above is not one of everything.
-const GRANTED: [(&str, &str, &str, &str); 4] = [
+const GRANTED: [Right; 4] = [
     ("patch", "apps", "deployments", ""),
     ("create", "batch", "jobs", ""),
     ("patch", "", "pods", ""),
     ("patch", "expertrouter.dev", "expertrouters", "status"),
+];
+
+/// What those who need nothing of the API server may not even read.
+const READ: [Right; 4] = [
+    ("get", "", "secrets", ""),
+    ("list", "", "pods", ""),
+    ("get", "", "configmaps", ""),
+    ("list", "expertrouter.dev", "expertrouters", ""),
 ];
 
 /// Checks it in these namespaces.
@@ -162,24 +175,44 @@ async fn account(cluster: &Cluster, objects: &Objects, installed: &Installed, na
         operator["spec"]["template"]["spec"]["serviceAccountName"].as_str().context("the operator has no account of its own")?.to_owned();
     let user = format!("system:serviceaccount:{}:{name}", installed.system);
     for (wanted, rights) in [(false, &REFUSED[..]), (true, &GRANTED[..])] {
-        for (verb, group, resource, subresource) in rights {
-            let attributes =
-                json!({"verb": verb, "group": group, "resource": resource, "subresource": subresource, "namespace": namespace});
-            let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
-                "spec": {"user": user, "groups": ["system:serviceaccounts", "system:authenticated"], "resourceAttributes": attributes}});
-            let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
-            let answer = objects.call(Method::POST, path, Some(("application/json", &review))).await?;
-            if (answer["status"]["allowed"] == true) != wanted {
-                let may = if wanted { "may not" } else { "may" };
-                report.fail(format!("the operator {may} {verb} {group}/{resource}/{subresource}"));
+        for right in rights {
+            if may(objects, &user, namespace, *right).await? != wanted {
+                report.fail(format!("the operator {} {right:?}", if wanted { "may not" } else { "may" }));
+            }
+        }
+    }
+    let accounts = data_plane_accounts(&objects.of(namespace)).await?;
+    for account in &accounts {
+        let user = format!("system:serviceaccount:{namespace}:{account}");
+        for right in REFUSED.iter().chain(&GRANTED).chain(&READ) {
+            if may(objects, &user, namespace, *right).await? {
+                report.fail(format!("{user} may {right:?}"));
             }
         }
     }
     tried(cluster, &system, &name, namespace, report).await?;
     Ok(format!(
-        "The operator's account is refused what it was not granted ({} rights asked for, and one tried with its own token); gateways' and experts' accounts are bound to no role.",
-        REFUSED.len()
+        "The operator's account is refused what it was not granted ({} rights asked for, and one tried with its own token); the {} accounts of gateways and experts are refused all of that, what the operator is granted, and reading.",
+        REFUSED.len(),
+        accounts.len()
     ))
+}
+
+/// The accounts that gateways and experts of the namespace run as.
+async fn data_plane_accounts(objects: &Objects) -> Result<BTreeSet<String>> {
+    let pods = objects.list("pods", "expertrouter.dev/role%20in%20(gateway,expert)").await?;
+    Ok(pods.iter().filter_map(|pod| pod["spec"]["serviceAccountName"].as_str().map(str::to_owned)).collect())
+}
+
+/// Whether somebody may do something, as the API server says.
+async fn may(objects: &Objects, user: &str, namespace: &str, right: Right) -> Result<bool> {
+    let (verb, group, resource, subresource) = right;
+    let attributes = json!({"verb": verb, "group": group, "resource": resource, "subresource": subresource, "namespace": namespace});
+    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+        "spec": {"user": user, "groups": ["system:serviceaccounts", "system:authenticated"], "resourceAttributes": attributes}});
+    let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    let answer = objects.call(Method::POST, path, Some(("application/json", &review))).await?;
+    Ok(answer["status"]["allowed"] == true)
 }
 
 /// With the account's own token: a Pod cannot be made, and its own objects can be read.
