@@ -28,8 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// How often trouble is told of.
 const TELL_EVERY: Duration = Duration::from_secs(60);
-/// What the end of the process waits for the last spans.
-const FLUSH: Duration = Duration::from_secs(5);
+/// What the end of the process waits for the last spans. Less than a Pod gets beside draining.
+const FLUSH: Duration = Duration::from_secs(3);
 
 /// The thread.
 #[derive(Debug)]
@@ -52,7 +52,21 @@ impl Exporter {
             stopped,
             trouble: None,
         };
-        let thread = std::thread::Builder::new().name("traces".into()).spawn(move || runtime.block_on(sending.run()))?;
+        let thread = std::thread::Builder::new().name("traces".into()).spawn(move || {
+            runtime.block_on(async {
+                let mut stopped = sending.stopped.clone();
+                let overdue = async {
+                    let _ = stopped.wait_for(|stop| *stop).await;
+                    tokio::time::sleep(FLUSH).await;
+                };
+                tokio::select! {
+                    () = sending.run() => {}
+                    () = overdue => tracing::warn!("the last spans did not reach the collector in time"),
+                }
+            });
+            // A name that is being looked up is not waited for.
+            runtime.shutdown_background();
+        })?;
         Ok(Self { stop, thread })
     }
 
@@ -60,10 +74,8 @@ impl Exporter {
     pub async fn finish(self) {
         let Self { stop, thread } = self;
         let _ = stop.send(true);
-        let joined = tokio::task::spawn_blocking(move || thread.join());
-        if tokio::time::timeout(FLUSH, joined).await.is_err() {
-            tracing::warn!("the last spans did not reach the collector in time");
-        }
+        // A panic there was reported there.
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
     }
 }
 
