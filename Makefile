@@ -27,7 +27,7 @@ e2e: prerequisites ## The whole loop on a real cluster, under load and under fau
 	@$(XTASK) -- fetch --group demo
 	@$(XTASK) -- kubernetes
 	@$(XTASK) -- nodes
-	@$(XTASK) -- prometheus
+	@$(XTASK) -- prometheus --own
 	@$(XTASK) --features definitions -- definitions
 	$(CARGO) build --release --package sidecar --package operator --package train --package replay --package tests \
 	  --bin expert-router --bin expert-router-operator --bin expert-router-train --bin expert-router-replay --bin e2e

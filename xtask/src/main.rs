@@ -42,7 +42,7 @@ enum Task {
     /// Build OpenTelemetry's Collector for the tests into the user's cache folder, where PATH lacks it
     Collector,
     /// Build Prometheus and promtool for the tests into the user's cache folder, where PATH lacks them
-    Prometheus,
+    Prometheus(prometheus::Arguments),
     /// Fetch the definitions (CRDs) of other projects that the tests of the cluster install
     #[cfg(feature = "definitions")]
     Definitions,
@@ -69,7 +69,7 @@ fn main() -> anyhow::Result<()> {
         Task::Kubernetes(arguments) => kubernetes::run(&arguments),
         Task::Nodes => nodes::run(),
         Task::Collector => collector::run(),
-        Task::Prometheus => prometheus::run(),
+        Task::Prometheus(arguments) => prometheus::run(&arguments),
         #[cfg(feature = "definitions")]
         Task::Definitions => definitions::run(),
         #[cfg(feature = "images")]

@@ -43,7 +43,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     for image in [REPLAY, E2E] {
         arguments.write(image.name, |name, path| pack(&image, &arguments.binaries.join(image.program), name, path))?;
     }
-    arguments.write(PROMETHEUS.name, |name, path| pack(&PROMETHEUS, &parts::prometheus("prometheus")?, name, path))?;
+    // Not that of PATH: Debian's does not find Pods.
+    let prometheus = parts::prometheus::built_folder().join("prometheus");
+    if !prometheus.is_file() {
+        bail!("{} is not there: build it with `cargo run -p xtask -- prometheus --own`", prometheus.display());
+    }
+    arguments.write(PROMETHEUS.name, |name, path| pack(&PROMETHEUS, &prometheus, name, path))?;
     arguments.write("expert-router-llm", pack_llm)
 }
 
