@@ -109,27 +109,26 @@ pub fn start_with(config: Config, mut builder: Builder) -> Result<Server, StartE
     let (tracer, exporter) = trace(&config, &metrics);
     let mut shared = Shared::new(state, metrics, limits, spend);
     shared.tracer = tracer;
-    shared.request_log = request_log(&config, &shared)?;
+    shared.request_log = request_log(&config, &shared);
     let shared = Arc::new(shared);
     let watcher = watch::watch(builder, shared.clone(), tls.clone(), problem)?;
     Ok(Server { listen, admin, shared, listener, admin_listener, tls, watcher, exporter, config })
 }
 
-/// A folder that cannot be written to is a mistake of the command line, and told at once.
-fn request_log(config: &Config, shared: &Shared) -> Result<Option<RequestLog>, StartError> {
+/// What keeps requests from being kept does not keep them from being served.
+fn request_log(config: &Config, shared: &Shared) -> Option<RequestLog> {
     let asked_for = shared.state.load().request_log.is_some();
     let Some(folder) = &config.request_log_dir else {
         if asked_for {
             tracing::warn!("no request is kept: the manifest asks for it, and --request-log-dir says no folder");
         }
-        return Ok(None);
+        return None;
     };
     if !asked_for {
         tracing::info!("no request is kept until the manifest asks for it: observability.requestLog");
     }
-    let problem = |error| Problem::new("source", format!("--request-log-dir {}: {error}", folder.display()));
-    let log = RequestLog::open(folder, &shared.metrics.request_log).map_err(problem)?;
-    Ok(Some(log))
+    let opened = RequestLog::open(folder, &shared.metrics.request_log);
+    opened.inspect_err(|error| tracing::error!(%error, folder = %folder.display(), "no request is kept")).ok()
 }
 
 /// What keeps requests from being traced does not keep them from being served.

@@ -283,7 +283,7 @@ pub struct RequestLog {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub max_file_mebibytes: Option<u16>,
-    /// Each Pod deletes the oldest of its finished files where all of them together would be more. Default 256.
+    /// Each Pod deletes the oldest of its folder's files where all of them together would be more. Default 256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub max_total_mebibytes: Option<u32>,

@@ -175,6 +175,17 @@ async fn nothing_is_kept_unless_both_manifest_and_flag_say_so_and_errors_never_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_cannot_be_written_keeps_nobody_from_an_answer() {
+    let (content, _expert) = two(json!({"requestLog": {"percent": 100}, "model": null})).await;
+    let flag = |folder: &Path| {
+        std::fs::write(folder.join("a-file"), "in the way").unwrap();
+        content
+    };
+    let router = Router::start_with(flag, "--request-log-dir FOLDER/a-file/log").await;
+    assert_eq!(ask(&router, "auto", "x").await, "cheap");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_last_decisions_are_listed_without_a_word_of_their_text() {
     let (content, _expert) = two(json!({"model": null})).await;
     let router = Router::start_with(|_| content, "").await;
