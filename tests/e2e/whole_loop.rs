@@ -33,6 +33,10 @@ const MONITORING: &str = "expert-router-monitoring";
 const NAME: &str = "chat";
 /// The expert elsewhere.
 const CLOUD: &str = "cloud";
+/// The client that calls the gateway.
+const OUTSIDE: &str = "outside";
+/// The one that calls its sidecar.
+const INSIDE: &str = "inside";
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Asking some three hundred answers of small models, and training: a busy machine takes its time.
 const TRAINING: Duration = Duration::from_secs(1200);
@@ -111,6 +115,10 @@ pub(crate) async fn run(cluster: &Cluster, options: &Options, report: &mut Repor
     let both = Account::of(outside.iter().chain(&inside), &prices)?;
     let seen = prometheus.until_it_saw(both.requests).await?;
     both.compare(&seen)?;
+    // Not before: what a sidecar counted goes with its Pod.
+    for pod in [OUTSIDE, INSIDE] {
+        objects.delete("pods", pod, Some(0)).await?;
+    }
     say(format!("{} requests: savings of {:.9} USD, and Prometheus says the same", both.requests, both.savings_usd));
     report.section("The loop", &section(&model, trained, &outside, &inside, &both));
     Ok(installed)
@@ -121,8 +129,8 @@ async fn traffic(cluster: &Cluster, objects: &Objects, installed: &Installed) ->
     let nodes = cluster.nodes();
     let node = nodes.first().context("there is no node")?;
     let plan = |pod, inject| ClientPlan { pod, inject, url: &installed.gateway_url, node, image: &installed.images.e2e };
-    let outside = LoadClient::start(cluster, objects, &plan("outside", None)).await?;
-    let inside = LoadClient::start(cluster, objects, &plan("inside", Some(NAME))).await?;
+    let outside = LoadClient::start(cluster, objects, &plan(OUTSIDE, None)).await?;
+    let inside = LoadClient::start(cluster, objects, &plan(INSIDE, Some(NAME))).await?;
     let load =
         Load { rate: RATE, phase: "loop".into(), model: "auto".into(), prompts: installed.prompts.clone(), exact: true, ..Load::default() };
     let mut records = Vec::new();
@@ -144,9 +152,6 @@ async fn traffic(cluster: &Cluster, objects: &Objects, installed: &Installed) ->
         let experts: std::collections::BTreeSet<_> = of_client.iter().map(|record| &record.expert).collect();
         ensure!(experts.len() > 1, "{} sent everything to {experts:?}", client.pod);
         records.push(of_client);
-    }
-    for pod in [outside.pod, inside.pod] {
-        objects.delete("pods", &pod, Some(0)).await?;
     }
     let inside = records.pop().unwrap_or_default();
     Ok((records.pop().unwrap_or_default(), inside))
