@@ -136,9 +136,11 @@ fn base() -> Layer {
 /// What the loader would load for it, and the loader itself.
 fn shared_libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("ldd").arg(program).output().context("running ldd")?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    if !output.status.success() && !said.contains("statically linked") {
-        bail!("ldd {} failed: {}", program.display(), String::from_utf8_lossy(&output.stderr));
+    let (said, trouble) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    // What needs no loader is called by either name.
+    let is_static = said.contains("statically linked") || trouble.contains("not a dynamic executable");
+    if !output.status.success() && !is_static {
+        bail!("ldd {} failed: {trouble}", program.display());
     }
     libraries_of(&said).with_context(|| format!("ldd {}", program.display()))
 }
