@@ -25,7 +25,7 @@ pub(super) struct Inputs {
 impl Inputs {
     /// A part of the demo's.
     pub(super) fn read() -> Result<Self> {
-        let path = tests::workspace().join("demo/queries.jsonl");
+        let path = ::tests::workspace().join("demo/queries.jsonl");
         let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         let all: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("reading the demo's queries")?;
         Ok(Self { queries: few_of(&all) })
@@ -35,7 +35,7 @@ impl Inputs {
     pub(super) async fn apply(&self, cluster: &Cluster, objects: &Objects, images: &Images) -> Result<Value> {
         objects.restricted().await?;
         volume(cluster)?;
-        let recording = tests::workspace().join("demo/outcomes.jsonl.gz");
+        let recording = ::tests::workspace().join("demo/outcomes.jsonl.gz");
         let file = format!("--from-file=outcomes.jsonl.gz={}", recording.display());
         cluster.kubectl(&["create", "configmap", "cloud-recording", "--namespace", NAMESPACE, &file])?;
         cluster.kubectl(&["create", "secret", "generic", CLOUD, "--namespace", NAMESPACE, &format!("--from-literal=apiKey={KEY}")])?;
