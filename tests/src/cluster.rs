@@ -54,8 +54,8 @@ impl Cluster {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
         SHARED.get_or_init(|| {
             let started = Self::start_blocking().and_then(|cluster| {
-                cluster.define(&[workspace().join("crds")])?;
-                cluster.define(&parts::definitions()?)?;
+                cluster.define()?;
+                cluster.define_others()?;
                 cluster.wait_for_documents()?;
                 Ok(cluster)
             });
@@ -63,15 +63,28 @@ impl Cluster {
         })
     }
 
-    /// Applies definitions, and waits until they are established.
+    /// Applies our definitions as people do, and waits until they are established.
     ///
     /// # Errors
     /// The server refuses.
-    pub fn define(&self, files: &[PathBuf]) -> Result<()> {
-        for file in files {
-            // Larger ones do not fit into the annotation of an apply on the client's side.
+    pub fn define(&self) -> Result<()> {
+        self.kubectl(&["apply", "--filename", &workspace().join("crds").to_string_lossy()])?;
+        self.until_established()
+    }
+
+    /// Applies those of other projects, likewise.
+    ///
+    /// # Errors
+    /// They are not here, or the server refuses.
+    pub fn define_others(&self) -> Result<()> {
+        for file in parts::definitions()? {
+            // Some do not fit into the annotation of an apply on the client's side.
             self.kubectl(&["apply", "--server-side", "--filename", &file.to_string_lossy()])?;
         }
+        self.until_established()
+    }
+
+    fn until_established(&self) -> Result<()> {
         self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "customresourcedefinitions", "--all"]).map(drop)
     }
 

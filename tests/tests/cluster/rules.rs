@@ -93,9 +93,11 @@ async fn every_rule_of_a_model_has_a_sentence() {
         ("output", json!({}), ONE_OUTPUT),
         ("scoring", json!({"metric": "Match", "bertSimWeight": "0.5"}), WEIGHT_OF_MIXED),
         ("promotion", json!({"shadowSeconds": 60}), SECONDS_OF_SHADOW),
-        ("promotion", json!({"shadowPercent": 10}), SHADOW_ON_VOLUME),
     ];
     check(&namespace, &model(), &cases).await;
+    let mut shadowed = model();
+    shadowed["spec"]["promotion"] = json!({"shadowPercent": 10});
+    check(&namespace, &shadowed, &[("output", json!({"uri": "s3://b"}), SHADOW_ON_VOLUME)]).await;
 }
 
 #[tokio::test]

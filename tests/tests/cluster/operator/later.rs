@@ -3,7 +3,7 @@
 use std::{sync::OnceLock, thread, time::Duration};
 
 use serde_json::json;
-use tests::{cluster::Cluster, eventually, workspace};
+use tests::{cluster::Cluster, eventually};
 
 use super::{MANAGED, ready_router, start};
 
@@ -13,7 +13,7 @@ fn bare() -> &'static Cluster {
     let started = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let cluster = runtime.block_on(Cluster::start())?;
-        cluster.define(&[workspace().join("crds")])?;
+        cluster.define()?;
         anyhow::Ok(cluster)
     };
     BARE.get_or_init(|| thread::spawn(started).join().unwrap().unwrap())
@@ -25,7 +25,7 @@ async fn routes_and_monitors_are_made_once_the_cluster_knows_them() {
     let release = namespace.install(&json!({})).await.unwrap();
     let operator = start(&release, "one").await;
     ready_router(&namespace).await;
-    bare().define(&parts::definitions().unwrap()).unwrap();
+    bare().define_others().unwrap();
     // It looks once a minute.
     for collection in ["gateway.networking.k8s.io/v1/httproutes", "monitoring.coreos.com/v1/podmonitors"] {
         let made = eventually(collection, Duration::from_secs(120), async || Ok(!namespace.list(collection, MANAGED).await?.is_empty()));
