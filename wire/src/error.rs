@@ -54,6 +54,25 @@ impl Kind {
         }
     }
 
+    /// What a status means, for errors of others that have to be put into words here.
+    #[must_use]
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            401 => Self::Authentication,
+            403 => Self::Permission,
+            404 => Self::NotFound,
+            405 => Self::MethodNotAllowed,
+            408 => Self::RequestTimeout,
+            413 => Self::PayloadTooLarge,
+            429 => Self::RateLimit,
+            502 => Self::BadGateway,
+            503 => Self::Unavailable,
+            504 => Self::Timeout,
+            ..500 => Self::InvalidRequest,
+            _ => Self::Server,
+        }
+    }
+
     /// OpenAI's `error.type`.
     #[must_use]
     pub fn type_name(self) -> &'static str {
@@ -170,6 +189,15 @@ mod tests {
             responses,
             "event: error\ndata: {\"type\":\"error\",\"message\":\"line one\\nline two\",\"param\":null,\"code\":\"upstream_broke_off\"}\n\n"
         );
+    }
+
+    #[test]
+    fn every_status_of_an_error_has_a_kind_and_kinds_keep_their_own() {
+        for status in 400..600 {
+            let kind = Kind::of_status(status);
+            assert_eq!(kind.status() / 100, status / 100, "{status}");
+            assert_eq!(Kind::of_status(kind.status()), kind, "{status}");
+        }
     }
 
     #[test]

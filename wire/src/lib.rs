@@ -3,6 +3,7 @@
 //! In: bytes of requests and responses. Out: what the router acts on, and the bytes to send on, in which everything we do not act on
 //! is as it came: numbers digit for digit, order of keys, unknown fields. Deliberately absent: I/O, and types for all of OpenAI's API.
 
+pub mod answer;
 pub mod described;
 pub mod error;
 mod json;

@@ -8,6 +8,7 @@ mod boundary;
 mod event;
 #[cfg(test)]
 mod fuzz;
+mod opening;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use std::mem;
 
 use bytes::{Bytes, BytesMut};
 
+pub use self::opening::{Opening, opening};
 use self::{boundary::Boundary, event::Fate};
 use crate::{Description, Endpoint, Usage};
 

@@ -1,5 +1,8 @@
 //! Tokens counted by the expert's server, wherever a response carries them.
 
+use memchr::memmem;
+use serde_json::value::RawValue;
+
 use crate::json;
 
 /// As the server said, chat (`prompt_tokens`..) and responses (`input_tokens`..) spellings alike.
@@ -29,10 +32,13 @@ impl Usage {
         let members = json::members(usage).ok()?;
         let prompt = counted(&members, &["prompt_tokens", "input_tokens"])?;
         let completion = counted(&members, &["completion_tokens", "output_tokens"])?;
-        let cached = ["prompt_tokens_details", "input_tokens_details"]
-            .iter()
-            .find_map(|name| json::members(json::find(&members, name)?).ok())
-            .map_or(Some(None), |details| counted(&details, &["cached_tokens"]))?;
+        let details =
+            ["prompt_tokens_details", "input_tokens_details"].iter().find_map(|name| json::members(json::find(&members, name)?).ok());
+        let cached = match details.map_or(Some(None), |details| counted(&details, &["cached_tokens"]))? {
+            // Where DeepSeek's servers and Moonshot's say it.
+            None => counted(&members, &["prompt_cache_hit_tokens", "cached_tokens"])?,
+            cached => cached,
+        };
         if prompt.is_none() && completion.is_none() {
             return None;
         }
@@ -41,6 +47,42 @@ impl Usage {
         let cached_tokens = cached.unwrap_or(0).min(prompt_tokens);
         Some(Self { prompt_tokens, completion_tokens: completion.unwrap_or(0), cached_tokens })
     }
+}
+
+/// What is kept of each end of a body.
+const KEPT: usize = 4096;
+
+/// Looks for the usage of a body too long to be kept: most servers write it last, some first.
+#[derive(Debug, Default)]
+pub struct Seeker {
+    head: Vec<u8>,
+    tail: Vec<u8>,
+}
+
+impl Seeker {
+    /// The next bytes of the body.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let room = KEPT - self.head.len();
+        self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let surplus = (self.tail.len() + bytes.len()).saturating_sub(KEPT);
+        self.tail.drain(..surplus.min(self.tail.len()));
+        self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(KEPT)..]);
+    }
+
+    /// The usage, if one of the ends has it whole.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        in_fragment(&self.tail).or_else(|| in_fragment(&self.head))
+    }
+}
+
+/// The last `"usage": {..}` of a piece of JSON. Inside a string its quotes would be escaped.
+fn in_fragment(json: &[u8]) -> Option<Usage> {
+    const NAME: &[u8] = br#""usage""#;
+    let after = &json[memmem::rfind(json, NAME)? + NAME.len()..];
+    let value = after.trim_ascii_start().strip_prefix(b":")?;
+    let usage = serde_json::Deserializer::from_slice(value).into_iter::<&RawValue>().next()?.ok()?;
+    Usage::of_object(usage.get())
 }
 
 /// The first of these names that is there. `Some(None)`: none is. None: one is, and makes no sense.
@@ -77,6 +119,34 @@ mod tests {
         check(r#"{"usage":{"input_tokens":32,"output_tokens":5,"input_tokens_details":{"cached_tokens":24}}}"#, Some((32, 5, 24)));
         check(r#"{"object":"list","usage":{"prompt_tokens":9,"total_tokens":9}}"#, Some((9, 0, 0)));
         check(r#"{"usage":{"prompt_tokens":9.0,"completion_tokens":1e1,"prompt_tokens_details":null}}"#, Some((9, 10, 0)));
+    }
+
+    #[test]
+    fn cached_tokens_are_found_where_other_servers_say_them() {
+        check(r#"{"usage":{"prompt_tokens":40,"completion_tokens":7,"prompt_cache_hit_tokens":30}}"#, Some((40, 7, 30)));
+        check(r#"{"usage":{"prompt_tokens":40,"completion_tokens":7,"cached_tokens":20}}"#, Some((40, 7, 20)));
+        check(
+            r#"{"usage":{"prompt_tokens":40,"completion_tokens":7,"prompt_cache_hit_tokens":30,"prompt_tokens_details":{"cached_tokens":0}}}"#,
+            Some((40, 7, 0)),
+        );
+    }
+
+    #[test]
+    fn the_usage_of_a_long_body_is_found_at_either_end() {
+        let check = |body: &str, expect: Option<u64>| {
+            for piece in [1, 1000, 4096, 100_000] {
+                let mut seeker = Seeker::default();
+                body.as_bytes().chunks(piece).for_each(|piece| seeker.push(piece));
+                assert_eq!(seeker.usage().map(|usage| usage.prompt_tokens), expect, "{piece}");
+            }
+        };
+        let data = "0.125,".repeat(3000);
+        check(&format!(r#"{{"data":[{data}1],"usage" : {{"prompt_tokens":7,"total_tokens":7}}}}"#), Some(7));
+        check(&format!(r#"{{"usage":{{"prompt_tokens":8}},"data":[{data}1]}}"#), Some(8));
+        check(&format!(r#"{{"data":[{data}1]}}"#), None);
+        check(&format!(r#"{{"data":[{data}1],"text":"\"usage\":{{\"prompt_tokens\":9}}"}}"#), None);
+        check(&format!(r#"{{"data":[{data}1],"usage":{{"prompt_tok"#), None);
+        check(r#"{"usage":{"prompt_tokens":5}}"#, Some(5));
     }
 
     #[test]

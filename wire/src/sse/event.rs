@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::{Seen, boundary};
-use crate::{Description, Endpoint, Usage, json, request::Edit, stored};
+use crate::{Description, Endpoint, Usage, answer, json, request::Edit, stored};
 
 /// What happens to an event on its way to the client.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(super) fn read(endpoint: Endpoint, hide_usage: bool, describe: bool, event: 
         return read;
     }
     let Ok(Ok(members)) = std::str::from_utf8(&lines.data).map(json::members) else { return read };
-    read.seen.error |= json::find(&members, "error").is_some();
+    read.seen.error |= json::find(&members, "error").is_some_and(answer::says_something);
     if endpoint == Endpoint::Responses {
         read_response(&members, &lines, &mut read);
         if describe {
@@ -61,7 +61,8 @@ fn read_chunk(members: &[(&str, &str)], hide_usage: bool, event: &[u8], read: &m
     for choice in choices.iter().flatten() {
         let Ok(choice) = json::members(choice) else { continue };
         let text = json::find(&choice, "text").map_or(0, json::text_len);
-        let delta = json::find(&choice, "delta").and_then(|delta| json::members(delta).ok()).map_or(0, |delta| delta_bytes(&delta));
+        let delta =
+            json::find(&choice, "delta").and_then(|delta| json::members(delta).ok()).map_or(0, |delta| answer::message_bytes(&delta));
         read.content_bytes += text + delta;
     }
     let Some(usage) = json::find(members, "usage") else { return };
@@ -72,20 +73,6 @@ fn read_chunk(members: &[(&str, &str)], hide_usage: bool, event: &[u8], read: &m
             _ => Fate::Rewritten(without_usage(members, event)),
         };
     }
-}
-
-/// Text and reasoning in a delta, under the names servers use; and of tool calls what the model has to write.
-fn delta_bytes(delta: &[(&str, &str)]) -> usize {
-    let texts = ["content", "reasoning_content", "reasoning", "refusal"];
-    let texts: usize = texts.iter().filter_map(|name| json::find(delta, name)).map(json::text_len).sum();
-    let calls = json::find(delta, "tool_calls").and_then(|calls| json::elements(calls).ok()).unwrap_or_default();
-    let functions = calls.into_iter().filter_map(|call| json::find(&json::members(call).ok()?, "function"));
-    let functions = functions.chain(json::find(delta, "function_call"));
-    texts + functions.filter_map(|function| json::members(function).ok()).map(|function| call_bytes(&function)).sum::<usize>()
-}
-
-fn call_bytes(function: &[(&str, &str)]) -> usize {
-    ["name", "arguments"].iter().filter_map(|name| json::find(function, name)).map(json::text_len).sum()
 }
 
 /// An event of the responses API, which names itself in `type`, and in `event:` besides.
@@ -163,10 +150,10 @@ impl<'a> Lines<'a> {
 }
 
 /// A stream may begin with one.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The value of a line that is this field, less the one space it may begin with.
-fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+pub(super) fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let value = line.strip_prefix(name)?;
     if value.is_empty() {
         return Some(value);
