@@ -179,7 +179,7 @@ fn convert_policy(policy: &Policy) -> data::Policy {
     } = policy;
     data::Policy {
         objective: objective.unwrap_or(default.objective),
-        quality_tolerance: quality_tolerance.as_ref().map_or(default.quality_tolerance, Decimal::value),
+        quality_tolerance: quality_tolerance.as_ref().map(Decimal::value),
         weights: convert_weights(weights.as_ref(), default.weights),
         fallback_expert: fallback_expert.clone(),
         baseline_expert: baseline_expert.clone(),
@@ -193,7 +193,7 @@ fn convert_weights(weights: Option<&Weights>, default: data::Weights) -> data::W
     let Some(Weights { quality, cost, latency }) = weights else { return default };
     data::Weights {
         quality: quality.as_ref().map_or(default.quality, Decimal::value),
-        cost: cost.as_ref().map_or(default.cost, Decimal::value),
+        cost: cost.as_ref().map(Decimal::value),
         latency: latency.as_ref().map_or(default.latency, Decimal::value),
     }
 }

@@ -185,9 +185,9 @@ fn timeouts(timeouts: &Timeouts, path: &str) -> Result<(), TableError> {
 }
 
 fn policy(snapshot: &Snapshot, policy: &Policy) -> Result<(), TableError> {
-    number("policy.qualityTolerance".into(), policy.quality_tolerance)?;
+    number("policy.qualityTolerance".into(), policy.quality_tolerance.unwrap_or_default())?;
     number("policy.weights.quality".into(), policy.weights.quality)?;
-    number("policy.weights.cost".into(), policy.weights.cost)?;
+    number("policy.weights.cost".into(), policy.weights.cost.unwrap_or_default())?;
     number("policy.weights.latency".into(), policy.weights.latency)?;
     for (field, name) in [("fallbackExpert", &policy.fallback_expert), ("baselineExpert", &policy.baseline_expert)] {
         let Some(name) = name else { continue };

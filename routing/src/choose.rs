@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 use crate::{
     candidate::{Candidate, Means, candidates, limit, predict, saturated},
-    snapshot::{Capability, FailureMode, Objective, Policy},
+    snapshot::{Capability, FailureMode, Objective, Weights},
     table::{ExpertIndex, Table},
 };
 
@@ -23,6 +23,24 @@ pub struct Scores {
     pub output_tokens: Vec<f32>,
     /// Expected seconds per expert; NaN where unknown.
     pub seconds: Vec<f32>,
+    /// Where the policy says nothing else.
+    pub recommended: Recommended,
+}
+
+/// What a model's training found to serve best, in place of settings that a policy leaves out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Recommended {
+    /// What `Cost` may give up, in units of the score.
+    pub quality_tolerance: f64,
+    /// What a cent (a hundredth of a dollar) weighs in `Balanced`, where quality weighs 1.
+    pub cost_weight: f64,
+}
+
+impl Default for Recommended {
+    /// Of a model that recommends nothing.
+    fn default() -> Self {
+        Self { quality_tolerance: 0.0, cost_weight: 0.5 }
+    }
 }
 
 /// Why there are no scores.
@@ -232,13 +250,13 @@ pub fn choose(table: &Table, request: &Request, state: &[ExpertState], scores: R
     // A model that scores none of the candidates, or another number of experts, is broken whatever it says of itself.
     let scores = scores.and_then(|scores| {
         let usable = scores.quality.len() == table.experts().len() && candidates.iter().any(|candidate| candidate.quality.is_finite());
-        usable.then_some(()).ok_or(ScoreFailure::ModelBroken)
+        usable.then_some(scores.recommended).ok_or(ScoreFailure::ModelBroken)
     });
     let reason = if candidates.len() == 1 {
         Reason::OnlyCandidate
     } else {
         match scores {
-            Ok(()) => by_objective(table, request, &mut candidates),
+            Ok(recommended) => by_objective(table, request, recommended, &mut candidates),
             Err(failure) => without_scores(table, request, &mut candidates, failure)?,
         }
     };
@@ -272,7 +290,7 @@ fn pinned(
 }
 
 /// Puts the candidates in the objective's order, then the conversation's expert first if it stays.
-fn by_objective(table: &Table, request: &Request, candidates: &mut [Candidate]) -> Reason {
+fn by_objective(table: &Table, request: &Request, recommended: Recommended, candidates: &mut [Candidate]) -> Reason {
     if request.prefer_cheaper {
         // Money that is spent outweighs a conversation's habit.
         candidates.sort_unstable_by(cheaper);
@@ -281,9 +299,11 @@ fn by_objective(table: &Table, request: &Request, candidates: &mut [Candidate]) 
     let policy = &table.snapshot().policy;
     let objective = request.objective.unwrap_or(policy.objective);
     // `max` also turns NaN into 0.
-    let tolerance = request.quality_tolerance.unwrap_or(policy.quality_tolerance).max(0.0);
+    let tolerance = request.quality_tolerance.or(policy.quality_tolerance).unwrap_or(recommended.quality_tolerance).max(0.0);
     let floor = candidates.iter().map(|candidate| candidate.quality).fold(f64::NEG_INFINITY, f64::max) - tolerance - SCORE_SLACK;
-    let order = Order { objective, floor, policy };
+    let Weights { quality, cost, latency } = policy.weights;
+    let cost = cost.unwrap_or(recommended.cost_weight * quality);
+    let order = Order { objective, floor, quality, dollar: 100.0 * cost, second: latency };
     candidates.sort_unstable_by(|one, other| order.compare(one, other));
     let stays = request.session_expert.and_then(|expert| candidates.iter().position(|candidate| candidate.expert == expert)).filter(|at| {
         let threshold = table.snapshot().session.as_ref().map_or(0.0, |session| session.switch_gain);
@@ -318,14 +338,17 @@ fn without_scores(table: &Table, request: &Request, candidates: &mut [Candidate]
 }
 
 /// An objective, ready to compare two candidates.
-struct Order<'a> {
+struct Order {
     objective: Objective,
     /// The least quality `Cost` accepts.
     floor: f64,
-    policy: &'a Policy,
+    /// What a unit of score, a dollar and a second weigh in `Balanced`.
+    quality: f64,
+    dollar: f64,
+    second: f64,
 }
 
-impl Order<'_> {
+impl Order {
     /// `Less` where `one` is to be preferred.
     fn compare(&self, one: &Candidate, other: &Candidate) -> Ordering {
         match self.objective {
@@ -344,8 +367,7 @@ impl Order<'_> {
         if !candidate.quality.is_finite() {
             return f64::NEG_INFINITY;
         }
-        let weights = &self.policy.weights;
-        weights.quality * candidate.quality - weights.cost * 100.0 * candidate.cost_usd - weights.latency * candidate.seconds
+        self.quality * candidate.quality - self.dollar * candidate.cost_usd - self.second * candidate.seconds
     }
 
     /// What moving a conversation from `current` to `best` is predicted to gain: score for `Quality`, the weighted sum for `Balanced`;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{Scores, Snapshot, Table};
+use crate::{Recommended, Scores, Snapshot, Table};
 
 /// `small` is free of charge by the token and paid by the hour, `middle` cheap, `large` dear; `odd` has no price.
 pub(crate) fn snapshot_json() -> Value {
@@ -40,5 +40,10 @@ pub(crate) fn compile(json: Value) -> Table {
 
 /// With 10, 200 and 400 expected output tokens and 1, 2 and 3 expected seconds.
 pub(crate) fn scores(quality: [f32; 3]) -> Scores {
-    Scores { quality: quality.to_vec(), output_tokens: vec![10.0, 200.0, 400.0], seconds: vec![1.0, 2.0, 3.0] }
+    Scores {
+        quality: quality.to_vec(),
+        output_tokens: vec![10.0, 200.0, 400.0],
+        seconds: vec![1.0, 2.0, 3.0],
+        recommended: Recommended::default(),
+    }
 }

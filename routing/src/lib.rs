@@ -19,7 +19,7 @@ pub mod table;
 mod fixtures;
 
 pub use check::AUTO;
-pub use choose::{Decision, ExpertState, Reason, Refusal, Request, ScoreFailure, Scores, choose, needs_scores};
+pub use choose::{Decision, ExpertState, Reason, Recommended, Refusal, Request, ScoreFailure, Scores, choose, needs_scores};
 pub use price::Prices;
 pub use render::render;
 pub use snapshot::Snapshot;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::{
     Prices, Table,
-    snapshot::{Budget, Expert, FailureMode, Objective, OnExceeded, Period, Policy, Snapshot},
+    snapshot::{Budget, Expert, FailureMode, Objective, OnExceeded, Period, Policy, Snapshot, Weights},
 };
 
 /// The whole table. Names of files are shown, their contents never.
@@ -111,11 +111,13 @@ fn objective(policy: &Policy) -> String {
     match policy.objective {
         Objective::Quality => "Quality: the best predicted score; the cheaper expert where two are equal.".into(),
         Objective::Cost => {
-            format!("Cost: the cheapest expert predicted to lose at most {} of score to the best.", policy.quality_tolerance)
+            let tolerance = policy.quality_tolerance.map_or("what the model recommends".into(), |tolerance| tolerance.to_string());
+            format!("Cost: the cheapest expert predicted to lose at most {tolerance} of score to the best.")
         }
         Objective::Balanced => {
-            let weights = &policy.weights;
-            format!("Balanced: the most of {} x score - {} x cents - {} x seconds.", weights.quality, weights.cost, weights.latency)
+            let Weights { quality, cost, latency } = policy.weights;
+            let cost = cost.map_or("as much as the model recommends".into(), |cost| cost.to_string());
+            format!("Balanced: the most of {quality} x score - {cost} x cents - {latency} x seconds.")
         }
     }
 }

@@ -271,8 +271,8 @@ pub enum Redaction {
 pub struct Policy {
     /// What the choice is to be best in, unless the request says otherwise.
     pub objective: Objective,
-    /// In units of the score: what `Cost` may give up against the best expert.
-    pub quality_tolerance: f64,
+    /// In units of the score: what `Cost` may give up against the best expert. Absent: what the model recommends.
+    pub quality_tolerance: Option<f64>,
     /// For `Balanced`.
     pub weights: Weights,
     /// Answers when no score can be had, and is the last to be tried when others fail. Absent: the cheapest that can.
@@ -291,7 +291,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             objective: Objective::Quality,
-            quality_tolerance: 0.0,
+            quality_tolerance: None,
             weights: Weights::default(),
             fallback_expert: None,
             baseline_expert: None,
@@ -322,15 +322,16 @@ pub enum Objective {
 pub struct Weights {
     /// Per unit of predicted score.
     pub quality: f64,
-    /// Per cent (a hundredth of a dollar) of predicted cost, so that weights of order one make sense.
-    pub cost: f64,
+    /// Per cent (a hundredth of a dollar) of predicted cost, so that weights of order one make sense. Absent: what the model recommends,
+    /// for this weight of quality.
+    pub cost: Option<f64>,
     /// Per second of expected latency.
     pub latency: f64,
 }
 
 impl Default for Weights {
     fn default() -> Self {
-        Self { quality: 1.0, cost: 0.5, latency: 0.0 }
+        Self { quality: 1.0, cost: None, latency: 0.0 }
     }
 }
 

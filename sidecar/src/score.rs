@@ -91,5 +91,5 @@ pub(crate) fn bind(bound: &BoundModel, prediction: &Prediction) -> Result<Scores
         }
         None => bound.mean_output_tokens.clone(),
     };
-    Ok(Scores { quality, output_tokens, seconds: bound.mean_seconds.clone() })
+    Ok(Scores { quality, output_tokens, seconds: bound.mean_seconds.clone(), recommended: bound.recommended })
 }

@@ -14,7 +14,7 @@ use std::{
 use http::{HeaderName, HeaderValue, Uri};
 use model::Engine;
 use routing::{
-    ExpertState, Table,
+    ExpertState, Recommended, Table,
     health::{Ejection, Outcome, Ticket},
     table::ExpertIndex,
 };
@@ -74,6 +74,8 @@ pub struct BoundModel {
     pub mean_output_tokens: Vec<f32>,
     /// Mean seconds in training, NaN where unknown; in the table's order.
     pub mean_seconds: Vec<f32>,
+    /// What its training recommends where the policy says nothing.
+    pub recommended: Recommended,
 }
 
 /// One expert, ready to call.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use ndarray::{Array2, Axis};
 use rayon::prelude::*;
 use routing::{
-    Prices, Request, Scores, Snapshot, Table, TableError,
+    Prices, Recommended, Request, Scores, Snapshot, Table, TableError,
     snapshot::{Expert, Objective, Placement, Policy, Weights},
 };
 
@@ -114,6 +114,7 @@ impl Chooser {
                 quality: predictions.quality.row(row).to_vec(),
                 output_tokens: predictions.output_tokens.row(row).to_vec(),
                 seconds: predictions.seconds.clone(),
+                recommended: Recommended::default(),
             };
             routing::choose(&table, &request, &[], Ok(&scores)).map_or(0, |decision| decision.expert)
         };
@@ -124,10 +125,12 @@ impl Chooser {
         let policy = self.snapshot.policy.clone();
         match rule {
             Rule::Quality => Policy { objective: Objective::Quality, ..policy },
-            Rule::Cost { tolerance } => Policy { objective: Objective::Cost, quality_tolerance: tolerance, ..policy },
-            Rule::Balanced { cost_weight } => {
-                Policy { objective: Objective::Balanced, weights: Weights { quality: 1.0, cost: cost_weight, latency: 0.0 }, ..policy }
-            }
+            Rule::Cost { tolerance } => Policy { objective: Objective::Cost, quality_tolerance: Some(tolerance), ..policy },
+            Rule::Balanced { cost_weight } => Policy {
+                objective: Objective::Balanced,
+                weights: Weights { quality: 1.0, cost: Some(cost_weight), latency: 0.0 },
+                ..policy
+            },
         }
     }
 }

@@ -65,8 +65,9 @@ pub struct Policy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Objective")]
     pub objective: Option<Objective>,
-    /// What `Cost` may give up, in units of the score the model was trained on, such as `"0.02"`. Default `"0"`. A request may ask for
-    /// another by the header `x-expert-router-quality-tolerance`.
+    /// What `Cost` may give up, in units of the score the model was trained on, such as `"0.02"`. Default: what the model
+    /// recommends, the least cost at no less than the best single expert's score in training (`"0"` of a model that recommends nothing). A
+    /// request may ask for another by the header `x-expert-router-quality-tolerance`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality_tolerance: Option<Decimal>,
     /// For `Balanced`.
@@ -102,7 +103,8 @@ pub struct Weights {
     /// Per unit of score. Default `"1"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<Decimal>,
-    /// Per cent (a hundredth of a dollar). Default `"0.5"`.
+    /// Per cent (a hundredth of a dollar). Default: what the model recommends for this weight of quality, the best score at no more than
+    /// the best single expert's cost in training (`"0.5"` of a model that recommends nothing).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Decimal>,
     /// Per second. Default `"0"`.

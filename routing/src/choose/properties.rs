@@ -15,7 +15,12 @@ fn states() -> impl Strategy<Value = Vec<ExpertState>> {
 fn any_scores() -> impl Strategy<Value = Scores> {
     let numbers = || prop::collection::vec(prop_oneof![4 => 0.0_f32..1.0, 1 => any::<f32>()], 3);
     let counts = || prop::collection::vec(prop_oneof![4 => 0.0_f32..2_000.0, 1 => any::<f32>()], 3);
-    (numbers(), counts(), counts()).prop_map(|(quality, output_tokens, seconds)| Scores { quality, output_tokens, seconds })
+    (numbers(), counts(), counts()).prop_map(|(quality, output_tokens, seconds)| Scores {
+        quality,
+        output_tokens,
+        seconds,
+        recommended: Recommended::default(),
+    })
 }
 
 fn requests() -> impl Strategy<Value = Request> {

@@ -44,6 +44,25 @@ fn quality_takes_the_best_score_and_falls_back_by_score() {
 }
 
 #[test]
+fn what_the_policy_leaves_out_is_as_the_model_recommends() {
+    let quality = [0.70, 0.88, 0.90];
+    let recommending = |quality_tolerance, cost_weight| {
+        let scores = Scores { recommended: Recommended { quality_tolerance, cost_weight }, ..scores(quality) };
+        Case { scores: Ok(scores), ..case(quality) }
+    };
+    let mut cost = recommending(0.02, 0.0);
+    cost.request.objective = Some(Objective::Cost);
+    check(&cost, Ok(("middle", "cost", &["large", "small"])));
+    cost.snapshot = with("/policy/qualityTolerance", json!(0.0));
+    check(&cost, Ok(("large", "cost", &["middle", "small"])));
+    let mut balanced = recommending(0.0, 100.0);
+    balanced.request.objective = Some(Objective::Balanced);
+    check(&balanced, Ok(("small", "balanced", &["middle", "large"])));
+    balanced.snapshot = with("/policy/weights", json!({"cost": 0.0}));
+    check(&balanced, Ok(("large", "balanced", &["middle", "small"])));
+}
+
+#[test]
 fn quality_takes_the_cheaper_of_equals() {
     check(&case([0.1, 0.7, 0.7]), Ok(("middle", "quality", &["large", "small"])));
 }
@@ -299,7 +318,7 @@ fn fail_closed_refuses_without_a_score_unless_there_is_nothing_to_choose() {
 fn scores_that_make_no_sense_are_a_broken_model() {
     for quality in [vec![f32::NAN; 3], vec![f32::INFINITY; 3], vec![0.5; 2], vec![]] {
         let mut case = case([0.0; 3]);
-        case.scores = Ok(Scores { quality, output_tokens: vec![], seconds: vec![] });
+        case.scores = Ok(Scores { quality, output_tokens: vec![], seconds: vec![], recommended: Recommended::default() });
         check(&case, Ok(("middle", "model_broken", &["small", "large"])));
     }
     let mut one_known = case([f32::NAN, f32::NAN, 0.1]);

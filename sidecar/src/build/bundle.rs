@@ -6,7 +6,8 @@ use std::{
 };
 
 use model::{Bundle, Engine, EngineOptions};
-use routing::{Table, snapshot};
+use routing::{Recommended, Table, snapshot};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::Problem;
@@ -128,5 +129,37 @@ fn bind(table: &Table, engine: Arc<Engine>) -> Result<BoundModel, Problem> {
     let number = |value: Option<f64>| value.map_or(f32::NAN, |value| value as f32);
     let mean_output_tokens = columns.iter().map(|column| number(entries[*column].mean_output_tokens)).collect();
     let mean_seconds = columns.iter().map(|column| number(entries[*column].mean_seconds)).collect();
-    Ok(BoundModel { engine, columns, mean_output_tokens, mean_seconds })
+    let recommended = recommended(&engine.bundle().manifest.training);
+    Ok(BoundModel { engine, columns, mean_output_tokens, mean_seconds, recommended })
+}
+
+/// As training wrote it. What a bundle says of itself is free in form, so what is no such number is not there.
+fn recommended(training: &Value) -> Recommended {
+    let setting = |objective: &str| {
+        let setting = training.get("recommended")?.get(objective)?.get("setting")?.as_f64()?;
+        (setting.is_finite() && setting >= 0.0).then_some(setting)
+    };
+    let default = Recommended::default();
+    Recommended {
+        quality_tolerance: setting("cost").unwrap_or(default.quality_tolerance),
+        cost_weight: setting("balanced").unwrap_or(default.cost_weight),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_bundle_s_recommendations_are_taken_where_they_are_numbers() {
+        let check = |training: Value, quality_tolerance: f64, cost_weight: f64| {
+            assert_eq!(recommended(&training), Recommended { quality_tolerance, cost_weight }, "{training}");
+        };
+        check(json!({"recommended": {"balanced": {"setting": 4.5, "out_of_fold": null}, "cost": {"setting": 0.125}}}), 0.125, 4.5);
+        check(json!({"recommended": {"balanced": {"setting": -1.0}, "cost": {"setting": "0.1"}}}), 0.0, 0.5);
+        check(json!({"recommended": [1]}), 0.0, 0.5);
+        check(Value::Null, 0.0, 0.5);
+    }
 }

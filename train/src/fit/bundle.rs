@@ -26,6 +26,8 @@ pub(super) struct Job<'a> {
     pub(super) field: &'a ScoreField,
     pub(super) rules: &'a TextRules,
     pub(super) data_sha256: String,
+    /// Digest of the bundle that was learnt from.
+    pub(super) teacher: Option<String>,
     pub(super) learnt_from: &'a Data,
     pub(super) val: &'a Data,
     pub(super) chooser: &'a Chooser,
@@ -81,6 +83,7 @@ impl Job<'_> {
             "version": env!("CARGO_PKG_VERSION"),
             "data_sha256": self.data_sha256,
             "rows": self.learnt_from.rows(),
+            "distilled": self.teacher.as_ref().map(|bundle| json!({"bundle": bundle, "share": self.options.distil_share})),
             "with_validation": self.options.with_validation,
             "seed": self.options.seed,
             "score_field": self.field.to_string(),
@@ -118,9 +121,9 @@ impl Job<'_> {
         lines.push(measures("router, balanced", &overall.router.balanced));
         lines.push(measures("router, cost", &overall.router.cost));
         lines.push(measures("oracle", &overall.baselines.oracle));
-        lines.push("recommended for a manifest's policy, one of:".into());
+        lines.push("served with these settings, where a manifest's policy has no others:".into());
         let settings = learned.settings;
-        lines.push(format!("  objective: Balanced, weights: {{quality: \"1\", cost: \"{}\"}}", decimal(settings.balanced.setting)));
+        lines.push(format!("  objective: Balanced, weights: {{cost: \"{}\"}}", decimal(settings.balanced.setting)));
         lines.push(format!("  objective: Cost, qualityTolerance: \"{}\"", decimal(settings.cost.setting)));
         lines.join("\n")
     }
