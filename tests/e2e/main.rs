@@ -5,8 +5,6 @@
 //! router trained in the cluster decides ([`whole_loop`]). What then stands is put under load and broken in turn. `docs/e2e.md` says what
 //! it needs and what its exit codes mean.
 
-#![allow(dead_code, reason = "the parts are being put together")]
-
 mod clients;
 mod cluster;
 mod collect;

@@ -63,7 +63,7 @@ pub(crate) async fn run(cluster: &Cluster, installed: &Installed, namespaces: &[
         told.push(pods(&objects.of(namespace), report).await?);
         told.push(policies(&objects.of(namespace), report).await?);
     }
-    told.push(pods(&objects.of(&installed.system), report).await?);
+    told.push(pods(&objects.of(installed.system), report).await?);
     told.push(account(cluster, &objects, installed, namespaces.first().copied().unwrap_or("default"), report).await?);
     report.section("Who may do what", &told.iter().map(|line| format!("- {line}\n")).collect::<String>());
     Ok(())
@@ -169,8 +169,8 @@ fn policy_problems(policy: &Value) -> Vec<String> {
 
 /// What the operator's account is granted and refused, by asking the API server, and by trying.
 async fn account(cluster: &Cluster, objects: &Objects, installed: &Installed, namespace: &str, report: &mut Report) -> Result<String> {
-    let system = objects.of(&installed.system);
-    let operator = system.get("apps/v1/deployments", &installed.operator).await?;
+    let system = objects.of(installed.system);
+    let operator = system.get("apps/v1/deployments", installed.release).await?;
     let name =
         operator["spec"]["template"]["spec"]["serviceAccountName"].as_str().context("the operator has no account of its own")?.to_owned();
     let user = format!("system:serviceaccount:{}:{name}", installed.system);

@@ -53,12 +53,12 @@ async fn look(stage: &Stage<'_>, time: Duration, taken: &mut BTreeMap<String, Re
         for pod in stage.data_plane(ROUTER).await? {
             note(taken, &name_of(&pod), &stage.admin(&pod, "metrics").await?);
         }
-        let operator = stage.system.get("apps/v1/deployments", &stage.installed.operator).await?;
+        let operator = stage.system.get("apps/v1/deployments", stage.installed.release).await?;
         for pod in stage.system.list("pods", &selector_of(&operator)).await? {
             note(
                 taken,
                 &name_of(&pod),
-                &stage.cluster.pod_proxy_get(&stage.installed.system, &name_of(&pod), admin_port(&pod), "metrics").await?,
+                &stage.cluster.pod_proxy_get(stage.installed.system, &name_of(&pod), admin_port(&pod), "metrics").await?,
             );
         }
         tokio::time::sleep(EVERY).await;

@@ -69,14 +69,14 @@ impl<'a> Stage<'a> {
     /// Sets it up.
     pub(crate) async fn set(cluster: &'a Cluster, installed: &'a Installed, options: &'a Options) -> Result<Self> {
         let objects = Objects::new(cluster.client.clone(), NAMESPACE);
-        let system = objects.of(&installed.system);
+        let system = objects.of(installed.system);
         objects.restricted().await?;
         let yaml = include_str!("manifests/routers.yaml").replace("REPLAY", &installed.images.replay);
         cluster.apply(NAMESPACE, &yaml)?;
         let folder = options.output.join("logs");
         let follow = |labels: String| Logs::follow(Whose { objects: objects.clone(), labels, container: "expert-router".into() }, &folder);
         let logs = vec![follow(format!("expertrouter.dev/router={ROUTER}"))?, follow(format!("expertrouter.dev/router={FRAIL}"))?];
-        let operator = system.get("apps/v1/deployments", &installed.operator).await?;
+        let operator = system.get("apps/v1/deployments", installed.release).await?;
         let container = operator["spec"]["template"]["spec"]["containers"][0]["name"].as_str().unwrap_or_default().to_owned();
         let labels = crate::objects::selector_of(&operator);
         let operator_logs = Logs::follow(Whose { objects: system.clone(), labels, container }, &folder)?;
@@ -221,7 +221,7 @@ impl<'a> Stage<'a> {
                 self.objects.until_rolled_out(&crate::objects::name_of(&expert), PATIENCE).await?;
             }
         }
-        self.system.until_rolled_out(&self.installed.operator, PATIENCE).await
+        self.system.until_rolled_out(self.installed.release, PATIENCE).await
     }
 
     /// Nothing is sent any more.

@@ -62,7 +62,7 @@ fn prepare(options: &Options) -> Result<File> {
 }
 
 fn own(options: &Options) -> Result<u8> {
-    let missing = needs::missing();
+    let missing = needs::missing(&options.output);
     if !missing.is_empty() {
         eprintln!("e2e: a cluster cannot be brought up here. What is missing:");
         missing.iter().for_each(|what| eprintln!("  {what}"));

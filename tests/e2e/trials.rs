@@ -7,38 +7,21 @@ use crate::{
     cluster::Cluster,
     faults,
     images::Images,
+    install::{self, RELEASE, SYSTEM},
     live,
-    objects::Objects,
     options::{Options, Part},
     privilege,
     report::Report,
     soak,
     stage::{NAMESPACE, Stage},
     trained,
-    whole_loop::{Child, Installed},
+    whole_loop::Installed,
 };
 
 /// What there is where the loop was left out: an operator, and nothing to route.
 pub(crate) async fn without_loop(cluster: &Cluster, options: &Options) -> Result<Installed> {
-    let (name, system) = ("expert-router".to_owned(), "expert-router");
-    Objects::new(cluster.client.clone(), system).restricted().await?;
-    cluster.helm(&["upgrade", "--install", &name, "charts/expert-router", "--namespace", system, "--wait", "--timeout", "3m"])?;
-    let nothing = || Child { expert: String::new(), object: String::new() };
-    Ok(Installed {
-        namespace: String::new(),
-        system: system.into(),
-        monitoring: String::new(),
-        release: name.clone(),
-        operator: name,
-        router: String::new(),
-        model: String::new(),
-        gateway: String::new(),
-        gateway_url: String::new(),
-        experts: Vec::new(),
-        cloud: nothing(),
-        images: Images::of(options),
-        prompts: Vec::new(),
-    })
+    install::install(cluster, options).await?;
+    Ok(Installed { namespace: None, system: SYSTEM, release: RELEASE, images: Images::of(options) })
 }
 
 /// Tries whatever is asked for, one after the other, and goes on where something is not as expected.
@@ -69,7 +52,7 @@ async fn all(stage: &mut Stage<'_>, report: &mut Report) -> Result<()> {
     }
     if options.asks_for(Part::Privilege) {
         let mut namespaces = vec![NAMESPACE];
-        namespaces.extend(Some(stage.installed.namespace.as_str()).filter(|namespace| !namespace.is_empty()));
+        namespaces.extend(stage.installed.namespace);
         privilege::run(stage.cluster, stage.installed, &namespaces, report).await.context("least privilege")?;
     }
     if options.asks_for(Part::Faults) {

@@ -46,41 +46,14 @@ const RATE: f64 = 1.0;
 /// What the loop leaves standing, for those who break it.
 #[derive(Debug, Clone)]
 pub(crate) struct Installed {
-    /// Where router, experts and clients live; PodSecurity `restricted` is enforced.
-    pub(crate) namespace: String,
+    /// Where the loop's router, experts and clients live, PodSecurity `restricted` enforced; `None` where it was left out.
+    pub(crate) namespace: Option<&'static str>,
     /// Where the operator lives.
-    pub(crate) system: String,
-    /// Where Prometheus lives: a Service `prometheus`, port 9090.
-    pub(crate) monitoring: String,
-    /// The Helm release.
-    pub(crate) release: String,
-    /// The operator's Deployment.
-    pub(crate) operator: String,
-    /// The ExpertRouter.
-    pub(crate) router: String,
-    /// The RouterModel.
-    pub(crate) model: String,
-    /// The gateway's Deployment and Service.
-    pub(crate) gateway: String,
-    /// The gateway's base URL inside the cluster, with `/v1`.
-    pub(crate) gateway_url: String,
-    /// The experts the operator runs: name, and name of Deployment and Service.
-    pub(crate) experts: Vec<Child>,
-    /// The expert elsewhere: its name, and the Deployment and Service that plays it.
-    pub(crate) cloud: Child,
+    pub(crate) system: &'static str,
+    /// The Helm release, and the operator's Deployment.
+    pub(crate) release: &'static str,
     /// The images to start further Pods from.
     pub(crate) images: Images,
-    /// Prompts of the test split, which the router was not trained on.
-    pub(crate) prompts: Vec<String>,
-}
-
-/// An expert and the objects that run it.
-#[derive(Debug, Clone)]
-pub(crate) struct Child {
-    /// As the ExpertRouter has it.
-    pub(crate) expert: String,
-    /// Its Deployment and Service.
-    pub(crate) object: String,
 }
 
 /// Goes the whole way, and counts.
@@ -95,22 +68,22 @@ pub(crate) async fn run(cluster: &Cluster, options: &Options, report: &mut Repor
     say("the chart is installed");
     let inputs = Inputs::read()?;
     let manifest = inputs.apply(cluster, &objects, &images).await?;
-    let installed = installed(images, &inputs);
+    let gateway = format!("{NAME}-gateway");
 
     // Before there is a model, the fallback expert answers.
     objects.until_condition("expertrouters", NAME, "Ready", "True", PATIENCE).await?;
-    objects.until_rolled_out(&installed.gateway, PATIENCE).await?;
+    objects.until_rolled_out(&gateway, PATIENCE).await?;
     say("the router answers, without a model yet");
     let model = objects.until_condition("routermodels", NAME, "Ready", "True", TRAINING).await?;
     say(format!("a router was trained and published: {}", model["status"]["bundle"]["digest"].as_str().unwrap_or_default()));
     objects.until_condition("expertrouters", NAME, "ModelReady", "True", PATIENCE).await?;
-    objects.until_rolled_out(&installed.gateway, PATIENCE).await?;
+    objects.until_rolled_out(&gateway, PATIENCE).await?;
     let trained = began.elapsed();
     say("the gateway routes by it");
 
-    let prometheus = Prometheus::start(cluster, &objects, &installed.images).await?;
+    let prometheus = Prometheus::start(cluster, &objects, &images).await?;
     say("Prometheus scrapes what the PodMonitors select");
-    let (outside, inside) = traffic(cluster, &objects, &installed).await?;
+    let (outside, inside) = traffic(cluster, &objects, &images, &inputs.test_prompts()).await?;
     let prices = Prices::of(&manifest, CLOUD)?;
     let both = Account::of(outside.iter().chain(&inside), &prices)?;
     let seen = prometheus.until_it_saw(both.requests).await?;
@@ -121,23 +94,23 @@ pub(crate) async fn run(cluster: &Cluster, options: &Options, report: &mut Repor
     }
     say(format!("{} requests: savings of {:.9} USD, and Prometheus says the same", both.requests, both.savings_usd));
     report.section("The loop", &section(&model, trained, &outside, &inside, &both));
-    Ok(installed)
+    Ok(Installed { namespace: Some(NAMESPACE), system: SYSTEM, release: RELEASE, images })
 }
 
 /// The questions of the test split, to the gateway and to a sidecar.
-async fn traffic(cluster: &Cluster, objects: &Objects, installed: &Installed) -> Result<(Vec<Record>, Vec<Record>)> {
+async fn traffic(cluster: &Cluster, objects: &Objects, images: &Images, prompts: &[String]) -> Result<(Vec<Record>, Vec<Record>)> {
     let nodes = cluster.nodes();
     let node = nodes.first().context("there is no node")?;
-    let plan = |pod, inject| ClientPlan { pod, inject, url: &installed.gateway_url, node, image: &installed.images.e2e };
+    let url = format!("http://{NAME}-gateway.{NAMESPACE}.svc.cluster.local/v1");
+    let plan = |pod, inject| ClientPlan { pod, inject, url: &url, node, image: &images.e2e };
     let outside = LoadClient::start(cluster, objects, &plan(OUTSIDE, None)).await?;
     let inside = LoadClient::start(cluster, objects, &plan(INSIDE, Some(NAME))).await?;
-    let load =
-        Load { rate: RATE, phase: "loop".into(), model: "auto".into(), prompts: installed.prompts.clone(), exact: true, ..Load::default() };
+    let load = Load { rate: RATE, phase: "loop".into(), model: "auto".into(), prompts: prompts.to_vec(), exact: true, ..Load::default() };
     let mut records = Vec::new();
     for client in [&outside, &inside] {
         client.load(&load).await?;
         // Half a period later: each question is asked, and the last one not twice.
-        tokio::time::sleep(Duration::from_secs_f64((installed.prompts.len() as f64 - 0.5) / RATE)).await;
+        tokio::time::sleep(Duration::from_secs_f64((prompts.len() as f64 - 0.5) / RATE)).await;
         client.load(&Load { rate: 0.0, ..load.clone() }).await?;
         let of_client = client.records(&load.phase).await?;
         let wrong: Vec<_> = of_client.iter().filter(|record| record.status != 200 || !record.detail.is_empty()).collect();
@@ -155,26 +128,6 @@ async fn traffic(cluster: &Cluster, objects: &Objects, installed: &Installed) ->
     }
     let inside = records.pop().unwrap_or_default();
     Ok((records.pop().unwrap_or_default(), inside))
-}
-
-fn installed(images: Images, inputs: &Inputs) -> Installed {
-    let child = |expert: &str| Child { expert: expert.to_owned(), object: format!("{NAME}-expert-{expert}") };
-    let gateway = format!("{NAME}-gateway");
-    Installed {
-        namespace: NAMESPACE.into(),
-        system: SYSTEM.into(),
-        monitoring: MONITORING.into(),
-        release: RELEASE.into(),
-        operator: RELEASE.into(),
-        router: NAME.into(),
-        model: NAME.into(),
-        gateway_url: format!("http://{gateway}.{NAMESPACE}.svc.cluster.local/v1"),
-        gateway,
-        experts: ["capitals", "continents", "tenses"].map(child).to_vec(),
-        cloud: Child { expert: CLOUD.into(), object: CLOUD.into() },
-        images,
-        prompts: inputs.test_prompts(),
-    }
 }
 
 fn section(model: &Value, trained: Duration, outside: &[Record], inside: &[Record], both: &Account) -> String {

@@ -106,7 +106,7 @@ fn break_copy(from: &Path, to: &Path) -> Result<()> {
 
 /// The Secret is gone: a certificate is made anew, and all the while Pods are injected.
 pub(super) async fn certificate_rotated(stage: &Stage<'_>) -> Result<String> {
-    let name = format!("{}-webhook", stage.installed.operator);
+    let name = format!("{}-webhook", stage.installed.release);
     let before = stage.system.get("secrets", &name).await?["data"]["tls.crt"].clone();
     stage.system.delete("secrets", &name, None).await?;
     let began = Instant::now();
@@ -151,18 +151,18 @@ pub(super) async fn chart_upgraded(stage: &Stage<'_>) -> Result<String> {
         let annotation = format!("operator.podAnnotations.upgraded={round}");
         let arguments = [
             "upgrade",
-            &stage.installed.release,
+            stage.installed.release,
             "charts/expert-router",
             "--namespace",
-            &stage.installed.system,
+            stage.installed.system,
             "--reuse-values",
             "--set-string",
             &annotation,
         ];
         stage.cluster.helm(&arguments)?;
     }
-    stage.system.until_rolled_out(&stage.installed.operator, PATIENCE).await?;
-    let operator = stage.system.get("apps/v1/deployments", &stage.installed.operator).await?;
+    stage.system.until_rolled_out(stage.installed.release, PATIENCE).await?;
+    let operator = stage.system.get("apps/v1/deployments", stage.installed.release).await?;
     if operator["spec"]["template"]["metadata"]["annotations"]["upgraded"] != "two" {
         bail!("the second upgrade is not what runs");
     }
@@ -174,7 +174,7 @@ pub(super) async fn chart_upgraded(stage: &Stage<'_>) -> Result<String> {
 impl Stage<'_> {
     /// So many replicas of the operator; how many there were. Waits until it is so.
     pub(super) async fn scale_operator(&self, replicas: u64) -> Result<u64> {
-        let name = &self.installed.operator;
+        let name = self.installed.release;
         let operator = self.system.get("apps/v1/deployments", name).await?;
         let before = operator["spec"]["replicas"].as_u64().unwrap_or(1);
         self.system.merge("apps/v1/deployments", name, &json!({"spec": {"replicas": replicas}})).await?;

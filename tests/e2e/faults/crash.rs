@@ -21,7 +21,7 @@ pub(super) async fn gateway_restarted(stage: &Stage<'_>) -> Result<String> {
 }
 
 pub(super) async fn operator_restarted(stage: &Stage<'_>) -> Result<String> {
-    stage.system.restart(&stage.installed.operator, PATIENCE).await?;
+    stage.system.restart(stage.installed.release, PATIENCE).await?;
     Ok(String::new())
 }
 
@@ -44,7 +44,7 @@ async fn evict_all(stage: &Stage<'_>, node: &str) -> Result<usize> {
     let mut evicted = 0;
     loop {
         let mut left = 0;
-        for namespace in [NAMESPACE, stage.installed.system.as_str()] {
+        for namespace in [NAMESPACE, stage.installed.system] {
             let objects = stage.objects.of(namespace);
             let all = objects.list("pods", "").await?;
             for pod in all.iter().filter(|pod| pod["spec"]["nodeName"] == node && is_of_a_deployment(pod)) {

@@ -1,13 +1,12 @@
 //! Jobs and experts that have too little: memory, or room on a disk. Requests go on all the while, and the conditions say what is wrong.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command, time::Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::{
     cluster::said,
-    objects::condition,
     stage::{NAMESPACE, PATIENCE, ROUTER, Stage},
     trained::{CLAIM, claim, volume},
 };
@@ -20,7 +19,7 @@ const DISK: &str = "size=8m,mode=0777";
 const MODEL: u32 = 32;
 const CACHE: &str = "model-cache";
 
-/// The condition `Ready` tells why; with more memory it goes on.
+/// A condition tells why, long before Kubernetes gives up; with more memory it goes on.
 pub(super) async fn out_of_memory(stage: &Stage<'_>) -> Result<String> {
     let model = json!({
         "apiVersion": "expertrouter.dev/v1alpha1", "kind": "RouterModel", "metadata": {"name": "starved"},
@@ -34,19 +33,22 @@ pub(super) async fn out_of_memory(stage: &Stage<'_>) -> Result<String> {
     });
     stage.objects.delete("routermodels", "starved", None).await?;
     stage.objects.create("routermodels", &model).await?;
+    let conditions = |object: &Value| object["status"]["conditions"].as_array().cloned().unwrap_or_default();
     let told = |object: &Value| {
-        condition(object, "Ready").is_some_and(|ready| {
-            ready["reason"] == "Failed" && ready["message"].as_str().is_some_and(|message| message.contains("OOMKilled"))
+        conditions(object).iter().any(|condition| {
+            condition["status"] != "True" && condition["message"].as_str().is_some_and(|message| message.contains("OOMKilled"))
         })
     };
+    let began = Instant::now();
     let object = stage.objects.until("routermodels", "starved", PATIENCE, "says OOMKilled", told).await;
+    let seconds = began.elapsed().as_secs();
     let enough = json!({"spec": {"job": {"resources": {"requests": {"memory": "128Mi"}, "limits": {"memory": "1Gi"}}}}});
     stage.objects.merge("routermodels", "starved", &enough).await?;
     let trained = stage.objects.until_condition("routermodels", "starved", "Trained", "True", PATIENCE).await;
     stage.objects.delete("routermodels", "starved", None).await?;
     object?;
     trained.context("with more memory it did not go on")?;
-    Ok("the condition says OOMKilled; with more memory it went on".into())
+    Ok(format!("a condition said OOMKilled after {seconds} s; with more memory it went on"))
 }
 
 /// An expert that cannot fetch its model is not ready, and others answer; with room it comes.
@@ -101,7 +103,7 @@ async fn with_cache(stage: &Stage<'_>, folder: &Path) -> Result<String> {
         let status = &pod["status"]["containerStatuses"][0];
         status["restartCount"].as_u64().is_some_and(|restarts| restarts > 0)
     };
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     while !stage.objects.list("pods", "expertrouter.dev/expert=hoarder").await?.iter().any(crashed) {
         if began.elapsed() > PATIENCE {
             bail!("its Pod did not fail in {PATIENCE:?}");

@@ -1,8 +1,15 @@
 //! What a machine must have to carry nodes. Said all at once, with the command that brings it.
 
-use std::{env, path::PathBuf, process::Command};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use super::groups;
+
+/// Images are kept twice by each node, packed and unpacked, and kubelets want a gibibyte to be left.
+const ROOM: u64 = 8 << 30;
 
 /// Programs, and the Debian package of each. Each is called by something here: namespaces, containers, Services, ports of Pods.
 const PROGRAMS: [(&str, &str); 8] = [
@@ -16,8 +23,8 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("cc", "gcc"),
 ];
 
-/// What is missing; nothing where the run can begin.
-pub(crate) fn missing() -> Vec<String> {
+/// What is missing; nothing where the run can begin, with its files in this folder.
+pub(crate) fn missing(folder: &Path) -> Vec<String> {
     let mut missing = Vec::new();
     if !nix::unistd::geteuid().is_root() {
         missing.push("root: network and mount namespaces, containers and control groups are made (run it with sudo)".to_owned());
@@ -35,7 +42,16 @@ pub(crate) fn missing() -> Vec<String> {
     if let Err(error) = groups::hierarchies() {
         missing.push(format!("{error:#}"));
     }
+    missing.extend(room(folder));
     missing
+}
+
+fn room(folder: &Path) -> Option<String> {
+    let disk = nix::sys::statvfs::statvfs(folder).ok()?;
+    let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+    let gibibytes = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let (folder, has, needs) = (folder.display(), gibibytes(free), gibibytes(ROOM));
+    (free < ROOM).then(|| format!("room on the disk: {folder} has {has:.1} GiB left, and images and containers need {needs:.0} GiB"))
 }
 
 /// Where a program of this machine is.
