@@ -8,6 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 /// What the CRD demands of a decimal string; [`Decimal::parse`] demands the same.
 pub const PATTERN: &str = r"^[0-9]{1,9}(\.[0-9]{1,9})?$";
 
+/// What the CRD demands of a decimal string that is a share of a whole.
+pub const SHARE_PATTERN: &str = r"^(0(\.[0-9]{1,9})?|1(\.0{1,9})?)$";
+
 /// A non-negative number below a thousand million with at most nine decimals, written as a string: `"0.20"`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]

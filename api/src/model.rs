@@ -134,6 +134,7 @@ pub struct Scoring {
     pub metric: Option<Metric>,
     /// The share of BERTSim in `Mixed`, from `"0"` to `"1"`; the rest is `Match`. Default `"0.5"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = crate::decimal::SHARE_PATTERN))]
     pub bert_sim_weight: Option<Decimal>,
     /// The encoder BERTSim is computed with. Default: the one that comes along.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -44,6 +44,7 @@ pub(crate) fn words(pattern: &str) -> &str {
         SCHEDULE_PATTERN => "five fields like \"0 3 * * 1\" (minute, hour, day, month, day of week) or @hourly, @daily, @weekly, @monthly",
         QUANTITY_PATTERN => "a size like 10Gi",
         crate::decimal::PATTERN => "a decimal string like \"0.20\"",
+        crate::decimal::SHARE_PATTERN => "a decimal string from \"0\" to \"1\"",
         other => other,
     }
 }

@@ -13,7 +13,7 @@ pub mod router_conditions {
     /// the name of one of its children. Counts towards Ready.
     pub const ACCEPTED: &str = "Accepted";
     /// True (`Resolved`): every expert's address and Secrets exist. False (`SecretMissing`, `ServiceMissing`, `NoEndpoints`,
-    /// `DeploymentNotReady`, `Unresolved`): the message names the experts. Counts towards Ready only while no expert is left that can
+    /// `VolumeMissing`, `DeploymentNotReady`, `Unresolved`): the message names the experts. Counts towards Ready only while no expert is left that can
     /// answer.
     pub const EXPERTS_RESOLVED: &str = "ExpertsResolved";
     /// True: a bundle is in service, and a proxy says that it loaded it (`Loaded`), or none has said anything yet (`InSnapshot`). False
@@ -24,14 +24,18 @@ pub mod router_conditions {
     pub const MODEL_COMPATIBLE: &str = "ModelCompatible";
     /// True (`UpToDate`): every injected Pod has the newest snapshot. False (`Updating`). Absent without injected Pods. Does not count towards Ready.
     pub const SIDECAR_READY: &str = "SidecarReady";
-    /// True (`Available`): the gateway's pods are available. False (`Progressing`, `Unavailable`). Absent without a gateway. Counts towards Ready.
+    /// True (`Available`): the gateway's pods are available. False (`Progressing`, `Unavailable`; `SecretMissing`: that of its certificate). Absent without a gateway. Counts towards Ready.
     pub const GATEWAY_READY: &str = "GatewayReady";
+    /// True (`VolumeFound`): the volume is there on which the gateway keeps requests for training. False (`VolumeMissing`): it is not, and no
+    /// request is kept. Absent where none are to be kept on one. Does not count towards Ready.
+    pub const REQUEST_LOG_READY: &str = "RequestLogReady";
     /// True (`Ready`): a request sent now is answered. False: the reason of the condition that says why not, or `NoSnapshot`.
     pub const READY: &str = "Ready";
     /// All of them, in the order they are worked out.
-    pub const ALL: [&str; 7] = [ACCEPTED, EXPERTS_RESOLVED, MODEL_READY, MODEL_COMPATIBLE, SIDECAR_READY, GATEWAY_READY, READY];
+    pub const ALL: [&str; 8] =
+        [ACCEPTED, EXPERTS_RESOLVED, MODEL_READY, MODEL_COMPATIBLE, SIDECAR_READY, GATEWAY_READY, REQUEST_LOG_READY, READY];
     /// Every reason there is. A test of the operator holds it against the code and against the manual.
-    pub const REASONS: [&str; 25] = [
+    pub const REASONS: [&str; 27] = [
         "Valid",
         "Invalid",
         "NameTaken",
@@ -56,6 +60,8 @@ pub mod router_conditions {
         "Available",
         "Progressing",
         "Unavailable",
+        "VolumeFound",
+        "VolumeMissing",
         "Ready",
     ];
 }
@@ -108,8 +114,8 @@ pub mod model_conditions {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ExpertRouterStatus {
-    /// `Accepted`, `ExpertsResolved`, `ModelReady`, `ModelCompatible`, `SidecarReady`, `GatewayReady`, and `Ready`, which is True where
-    /// a request sent now is answered.
+    /// `Accepted`, `ExpertsResolved`, `ModelReady`, `ModelCompatible`, `SidecarReady`, `GatewayReady`, `RequestLogReady`, and
+    /// `Ready`, which is True where a request sent now is answered.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// The generation of the spec this speaks of.

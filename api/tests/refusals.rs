@@ -105,6 +105,11 @@ fn limits_of_the_schema_hold() {
     check("spec.experts[3].credentials.secretRef.name", json!("a/b"), "spec.experts[3].credentials.secretRef.name: expected the name of");
     check("spec.model.bundle.sha256", json!("12"), "spec.model.bundle.sha256: expected 64 hexadecimal digits in lower case");
     check("spec.session.header", json!("X Session"), "spec.session.header: expected the name of an HTTP header in lower case");
+    let share = "spec.observability.tracing.sampleRatio";
+    for value in ["1.5", "1.000000001", "2", "01"] {
+        check(share, json!(value), &format!("{share}: expected a decimal string from \"0\" to \"1\", got \"{value}\""));
+    }
+    check(share, json!("-0.1"), &format!("{share}: expected a decimal string like \"0.20\", got \"-0.1\""));
     check("spec.policy.retryBudgetPercent", json!(1001), "spec.policy.retryBudgetPercent: expected 0 to 1000, got 1001");
 }
 

@@ -318,6 +318,7 @@ pub struct Tracing {
     pub protocol: Option<OtlpProtocol>,
     /// The share of requests that are traced, from `"0"` to `"1"`, where the caller has not decided. Default `"0.1"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = crate::decimal::SHARE_PATTERN))]
     pub sample_ratio: Option<Decimal>,
     /// A key of a Secret with headers for the collector, such as its token: `name=value` pairs with commas between, values
     /// percent-encoded. Read when a Pod starts.

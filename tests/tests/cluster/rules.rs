@@ -92,6 +92,7 @@ async fn every_rule_of_a_model_has_a_sentence() {
         ("output.uri", json!("s3://b"), ONE_OUTPUT),
         ("output", json!({}), ONE_OUTPUT),
         ("scoring", json!({"metric": "Match", "bertSimWeight": "0.5"}), WEIGHT_OF_MIXED),
+        ("scoring", json!({"metric": "Mixed", "bertSimWeight": "1.5"}), "spec.scoring.bertSimWeight in body should match '^(0("),
         ("promotion", json!({"shadowSeconds": 60}), SECONDS_OF_SHADOW),
     ];
     check(&namespace, &model(), &cases).await;
@@ -118,6 +119,8 @@ async fn limits_of_the_schema_name_the_field_and_what_is_expected() {
             r#"spec.policy.objective: Unsupported value: "Best": supported values: "Quality", "Cost", "Balanced""#,
         ),
         ("experts[2].name", json!("frontier"), r#"spec.experts[3]: Duplicate value: {"name":"frontier"}"#),
+        ("observability.tracing.sampleRatio", json!("1.5"), "spec.observability.tracing.sampleRatio in body should match '^(0("),
+        ("observability.tracing.sampleRatio", json!("-0.1"), "spec.observability.tracing.sampleRatio in body should match '^(0("),
         ("model.bundle.sha256", json!("12"), "spec.model.bundle.sha256 in body should match '^[0-9a-f]{64}$'"),
     ];
     check(&namespace, &router(), &cases).await;
