@@ -225,6 +225,49 @@ fn what_is_missing_leaves_the_last_good_snapshot_in_force() {
     assert!(after.bundle.is_some(), "the volume stays mounted");
 }
 
+/// A condition of a fixture's router, where its cluster lacks something and its gateway has no Pod that answers.
+fn lacking(case: &str, kind: &str, take: impl FnOnce(&mut References)) -> String {
+    let (router, mut references, _) = fixture(case);
+    take(&mut references);
+    let valid = validate(&router, &references).unwrap();
+    let facts = Facts { gateway: Some(DeploymentFacts { replicas: 1, ..DeploymentFacts::default() }), ..Facts::default() };
+    let (findings, _) = judge(&valid, &facts, &ExpertRouterStatus::default());
+    let found = findings.iter().find(|finding| finding.kind == kind).unwrap();
+    format!("{} {}: {}", found.verdict.as_str(), found.reason, found.message)
+}
+
+#[test]
+fn what_pods_would_wait_for_is_named() {
+    assert_eq!(
+        lacking("shadow-and-log", "RequestLogReady", |_| {}),
+        "True VolumeFound: the gateway keeps requests on PersistentVolumeClaim requests"
+    );
+    assert_eq!(
+        lacking("shadow-and-log", "RequestLogReady", |has| has.claims.retain(|claim| claim != "requests")),
+        "False VolumeMissing: there is no PersistentVolumeClaim requests; until there is, requests are answered and none is kept"
+    );
+    assert_eq!(
+        lacking("three-pods", "GatewayReady", |has| drop(has.secrets.remove("own-tls"))),
+        "False SecretMissing: 0 of 1 pods are available: there is no Secret own-tls, which has the certificate"
+    );
+    let experts = lacking("three-pods", "ExpertsResolved", |has| has.claims.retain(|claim| claim != "medium"));
+    assert!(experts.contains("medium: there is no PersistentVolumeClaim medium"), "{experts}");
+}
+
+#[test]
+fn a_claim_for_requests_that_is_not_there_costs_the_log_and_not_the_gateway() {
+    let gateway = |take: &dyn Fn(&mut References)| {
+        let (router, mut references, _) = fixture("shadow-and-log");
+        take(&mut references);
+        let plan = plan::plan(&validate(&router, &references).unwrap(), None, &images()).unwrap();
+        plan.children.into_iter().find(|child| child.kind == Kind::Deployment).unwrap().object.to_string()
+    };
+    let (with, without) = (gateway(&|_| {}), gateway(&|has| has.claims.retain(|claim| claim != "requests")));
+    for part in ["xr-requests", "EXPERT_ROUTER_REQUEST_LOG_DIR"] {
+        assert!(with.contains(part) && !without.contains(part), "{part}");
+    }
+}
+
 #[test]
 fn an_expert_the_bundle_does_not_know_waits_while_the_others_are_routed_by_it() {
     let (router, mut references, _) = fixture("edge-and-cloud");

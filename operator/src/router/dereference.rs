@@ -7,7 +7,7 @@ use api::{ExpertRouter, ExpertRouterSpec, RouterModel};
 use super::{
     bundle,
     plan::{SNAPSHOT_KEY, SPEND_KEY, names},
-    valid::{ModelFacts, References, Service, ShadowFacts, all_secret_keys},
+    valid::{ModelFacts, References, Service, ShadowFacts, all_secret_keys, cache_claim, log_claim},
 };
 use crate::{
     cache::{DeploymentFacts, Detail, Kind},
@@ -34,7 +34,7 @@ pub async fn dereference(router: &ExpertRouter, context: &Context) -> Result<Ref
         }
     }
     let services = router.spec.experts.iter().filter_map(|expert| expert.service.as_ref());
-    let claims = bundle::claims(router.spec.model.as_ref(), model.as_ref()).into_iter();
+    let claims = claims(router, model.as_ref()).into_iter();
     let seen_config_map = |name: String, key: &str| -> Option<String> {
         let seen = context.cache.get(Kind::ConfigMap, namespace, &name)?;
         let is_ours = seen.owner.as_ref().is_some_and(|of| of.uid == owner.uid);
@@ -133,11 +133,19 @@ fn secret_names(spec: &ExpertRouterSpec) -> BTreeSet<String> {
     names
 }
 
+/// Every claim a Pod of the router's may mount.
+fn claims(router: &ExpertRouter, model: Option<&ModelFacts>) -> BTreeSet<String> {
+    let mut claims = bundle::claims(router.spec.model.as_ref(), model);
+    claims.extend(log_claim(&router.spec).cloned());
+    claims.extend(router.spec.experts.iter().filter_map(cache_claim).cloned());
+    claims
+}
+
 fn dependencies(router: &ExpertRouter, model: Option<&ModelFacts>) -> BTreeSet<Dependency> {
     let object = Dependency::Object;
     let mut all = BTreeSet::new();
     all.extend(secret_names(&router.spec).into_iter().map(|name| object(Kind::Secret, name)));
-    all.extend(bundle::claims(router.spec.model.as_ref(), model).into_iter().map(|name| object(Kind::PersistentVolumeClaim, name)));
+    all.extend(claims(router, model).into_iter().map(|name| object(Kind::PersistentVolumeClaim, name)));
     for service in router.spec.experts.iter().filter_map(|expert| expert.service.as_ref()) {
         all.insert(object(Kind::Service, service.name.clone()));
         all.insert(object(Kind::EndpointSlice, service.name.clone()));

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use api::status::{
     BundleStatus, ExpertRouterStatus,
-    router_conditions::{ACCEPTED, EXPERTS_RESOLVED, GATEWAY_READY, MODEL_COMPATIBLE, MODEL_READY, READY, SIDECAR_READY},
+    router_conditions::{
+        ACCEPTED, EXPERTS_RESOLVED, GATEWAY_READY, MODEL_COMPATIBLE, MODEL_READY, READY, REQUEST_LOG_READY, SIDECAR_READY,
+    },
 };
 
 use super::{
     bundle::Source,
     plan::gateway,
-    valid::{DEPLOYMENT_NOT_READY, SECRET_MISSING, ValidRouter},
+    valid::{self, DEPLOYMENT_NOT_READY, SECRET_MISSING, VOLUME_MISSING, ValidRouter},
 };
 use crate::{
     cache::{DeploymentFacts, PodFacts},
@@ -78,7 +80,7 @@ pub fn judge(router: &ValidRouter, facts: &Facts, before: &ExpertRouterStatus) -
     let sidecars = sidecars(facts);
     let gateway = gateway_ready(router, facts, before);
     let ready = ready(router, facts, &resolved, gateway.as_ref(), before);
-    let optional = [model, compatible, sidecars, gateway];
+    let optional = [model, compatible, sidecars, gateway, request_log(router)];
     let findings = [accepted, resolved].into_iter().chain(optional.into_iter().flatten()).chain([ready]).collect();
     let answering = router.experts.iter().filter(|expert| expert.ready).count();
     let status = ExpertRouterStatus {
@@ -196,11 +198,24 @@ fn gateway_ready(router: &ValidRouter, facts: &Facts, before: &ExpertRouterStatu
     if gateway.available > 0 {
         return Some(Finding::yes(GATEWAY_READY, "Available", message));
     }
+    if let Some(problem) = &router.tls_problem {
+        return Some(Finding::no(GATEWAY_READY, SECRET_MISSING, format!("{message}: {problem}")));
+    }
     Some(match &gateway.trouble {
         Some(trouble) => Finding::no(GATEWAY_READY, "Unavailable", format!("{message}: {trouble}")),
         None if gateway.replicas == 0 => Finding::no(GATEWAY_READY, "Unavailable", "the gateway is scaled to no pods"),
         None if gateway.current && lost(before) => Finding::no(GATEWAY_READY, "Unavailable", message),
         None => Finding::no(GATEWAY_READY, "Progressing", message),
+    })
+}
+
+fn request_log(router: &ValidRouter) -> Option<Finding> {
+    let claim = valid::log_claim(&router.spec)?;
+    Some(match &router.log_problem {
+        None => Finding::yes(REQUEST_LOG_READY, "VolumeFound", format!("the gateway keeps requests on PersistentVolumeClaim {claim}")),
+        Some(problem) => {
+            Finding::no(REQUEST_LOG_READY, VOLUME_MISSING, format!("{problem}; until there is, requests are answered and none is kept"))
+        }
     })
 }
 

@@ -106,6 +106,10 @@ pub struct ValidRouter {
     pub model_problem: Option<(&'static str, String)>,
     /// Why nobody can call: the Secret of the client keys is not there.
     pub keys_problem: Option<String>,
+    /// Why the gateway cannot begin: the Secret of its certificate is not there.
+    pub tls_problem: Option<String>,
+    /// Why the gateway keeps no requests: the claim they are to lie on is not there.
+    pub log_problem: Option<String>,
     /// The cluster has the Gateway API.
     pub has_http_routes: bool,
     /// The cluster has Prometheus' operator.
@@ -187,6 +191,8 @@ pub fn validate(router: &ExpertRouter, references: &References) -> Result<ValidR
         experts,
         unknown_experts,
         model_problem,
+        tls_problem: tls_problem(&router.spec, references),
+        log_problem: log_claim(&router.spec).and_then(|claim| missing_claim(claim, references)),
         keys_problem: router.spec.client_keys.as_ref().and_then(|keys| missing_key(&keys.secret_ref, references)),
         has_http_routes: references.has_http_routes,
         has_pod_monitors: references.has_pod_monitors,
@@ -209,6 +215,8 @@ pub const SECRET_MISSING: &str = "SecretMissing";
 pub const SERVICE_MISSING: &str = "ServiceMissing";
 /// An expert's Service leads nowhere.
 pub const NO_ENDPOINTS: &str = "NoEndpoints";
+/// A volume claim is not there.
+pub const VOLUME_MISSING: &str = "VolumeMissing";
 /// None of an expert's pods can take requests.
 pub const DEPLOYMENT_NOT_READY: &str = "DeploymentNotReady";
 
@@ -217,7 +225,7 @@ fn judge_expert(expert: &Expert, references: &References) -> ExpertStatus {
     let checks = [
         keys.iter().find_map(|key| missing_key(key, references)).map(|message| (SECRET_MISSING, message)),
         expert.service.as_ref().and_then(|service| judge_service(&service.name, service.port, references)),
-        expert.deployment.as_ref().and_then(|_| judge_deployment(references.deployments.get(&expert.name))),
+        expert.deployment.as_ref().and_then(|_| judge_deployment(expert, references)),
     ];
     let (reason, message) =
         checks.into_iter().flatten().next().map_or((None, None), |(reason, message)| (Some(reason.to_owned()), Some(message)));
@@ -241,6 +249,28 @@ pub fn missing_key(key: &SecretKeyRef, references: &References) -> Option<String
     }
 }
 
+/// The claim that the gateway keeps requests on.
+#[must_use]
+pub fn log_claim(spec: &api::ExpertRouterSpec) -> Option<&String> {
+    spec.gateway.as_ref()?;
+    Some(&spec.observability.as_ref()?.request_log.as_ref()?.persistent_volume_claim.as_ref()?.name)
+}
+
+/// The claim that an expert's server has its model on.
+#[must_use]
+pub fn cache_claim(expert: &Expert) -> Option<&String> {
+    Some(&expert.deployment.as_ref()?.model_cache.as_ref()?.persistent_volume_claim)
+}
+
+fn missing_claim(claim: &String, references: &References) -> Option<String> {
+    (!references.claims.contains(claim)).then(|| format!("there is no PersistentVolumeClaim {claim}"))
+}
+
+fn tls_problem(spec: &api::ExpertRouterSpec, references: &References) -> Option<String> {
+    let name = &spec.gateway.as_ref()?.tls_secret_ref.as_ref()?.name;
+    (!references.secrets.contains_key(name)).then(|| format!("there is no Secret {name}, which has the certificate"))
+}
+
 fn judge_service(name: &str, port: u16, references: &References) -> Option<(&'static str, String)> {
     let Some(service) = references.services.get(name) else {
         return Some((SERVICE_MISSING, format!("there is no Service {name}")));
@@ -252,10 +282,15 @@ fn judge_service(name: &str, port: u16, references: &References) -> Option<(&'st
     (service.ready == Some(0)).then(|| (NO_ENDPOINTS, format!("Service {name} has no ready endpoint")))
 }
 
-fn judge_deployment(facts: Option<&DeploymentFacts>) -> Option<(&'static str, String)> {
-    let Some(facts) = facts else { return Some((DEPLOYMENT_NOT_READY, "its Deployment is being made".to_owned())) };
+fn judge_deployment(expert: &Expert, references: &References) -> Option<(&'static str, String)> {
+    let Some(facts) = references.deployments.get(&expert.name) else {
+        return Some((DEPLOYMENT_NOT_READY, "its Deployment is being made".to_owned()));
+    };
     if facts.available > 0 {
         return None;
+    }
+    if let Some(problem) = cache_claim(expert).and_then(|claim| missing_claim(claim, references)) {
+        return Some((VOLUME_MISSING, problem));
     }
     let message = match (&facts.trouble, facts.replicas) {
         (Some(trouble), _) => trouble.clone(),

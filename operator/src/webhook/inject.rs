@@ -9,7 +9,7 @@ use crate::{
     router::{
         bundle::Source,
         plan::{
-            data_plane::{Place, data_plane},
+            data_plane::{KeptRequests, Place, data_plane},
             pod,
         },
     },
@@ -98,7 +98,7 @@ fn port_other_than(pod: &Value, taken: u16) -> Result<u16, String> {
 
 fn add_sidecar(pod: &mut Value, target: &Target, port: u16, admin_port: u16, images: &Images) {
     let listen = format!("127.0.0.1:{port}");
-    let place = Place { listen: &listen, admin_port, drain_delay_seconds: 0, tls_secret: None, keeps_requests: false };
+    let place = Place { listen: &listen, admin_port, drain_delay_seconds: 0, tls_secret: None, kept_requests: KeptRequests::Pod };
     let parts = data_plane(&target.name, &target.spec, target.bundle.as_ref(), place, images);
     let mut proxy = parts.proxy;
     // A native sidecar: started before the application and before its other init containers, stopped after it.

@@ -47,8 +47,19 @@ pub struct Place<'a> {
     pub drain_delay_seconds: u16,
     /// The Secret of a certificate to serve TLS with.
     pub tls_secret: Option<&'a str>,
-    /// Whether a claim may be mounted for requests that are kept: not into Pods that are somebody else's.
-    pub keeps_requests: bool,
+    /// Where requests go that the spec would have kept.
+    pub kept_requests: KeptRequests,
+}
+
+/// Where requests go that are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptRequests {
+    /// To the claim the spec names; where it names none, to a folder that ends with its Pod.
+    Claim,
+    /// To a folder that ends with its Pod, whatever the spec names: no claim goes into a Pod that is somebody else's.
+    Pod,
+    /// Nowhere: the claim is not there, and a Pod that waits for it would answer nobody.
+    Nowhere,
 }
 
 /// The parts of a Pod that make it carry the data plane.
@@ -122,8 +133,13 @@ fn secrets(spec: &ExpertRouterSpec) -> Option<Value> {
 /// The folder for requests that are kept, and the volume it is on.
 fn request_log(spec: &ExpertRouterSpec, place: Place<'_>, volumes: &mut Vec<Value>, mounts: &mut Vec<Value>) -> Option<String> {
     let log = spec.observability.as_ref()?.request_log.as_ref()?;
+    let claim = match place.kept_requests {
+        KeptRequests::Claim => log.persistent_volume_claim.as_ref(),
+        KeptRequests::Pod => None,
+        KeptRequests::Nowhere => return None,
+    };
     mounts.push(json!({"name": "xr-requests", "mountPath": REQUESTS}));
-    if let Some(claim) = log.persistent_volume_claim.as_ref().filter(|_| place.keeps_requests) {
+    if let Some(claim) = claim {
         volumes.push(json!({"name": "xr-requests", "persistentVolumeClaim": {"claimName": claim.name}}));
         let path = claim.path.as_deref().unwrap_or_default().trim_matches('/');
         return Some(if path.is_empty() { REQUESTS.to_owned() } else { format!("{REQUESTS}/{path}") });

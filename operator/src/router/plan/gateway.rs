@@ -6,7 +6,7 @@ use api::router::{Gateway, HttpRoute, ServiceType};
 use serde_json::{Value, json};
 
 use super::{
-    data_plane::{Place, data_plane},
+    data_plane::{KeptRequests, Place, data_plane},
     expert::autoscaler,
     metadata, names, pod,
 };
@@ -99,7 +99,7 @@ fn deployment_spec(router: &ValidRouter, gateway: &Gateway, images: &Images) -> 
         listen: &listen,
         admin_port: ADMIN_PORT,
         drain_delay_seconds: DRAIN_DELAY_SECONDS,
-        keeps_requests: true,
+        kept_requests: if router.log_problem.is_none() { KeptRequests::Claim } else { KeptRequests::Nowhere },
         tls_secret: gateway.tls_secret_ref.as_ref().map(|secret| secret.name.as_str()),
     };
     let parts = data_plane(router.name(), &router.spec, router.bundle.as_ref(), place, images);

@@ -101,6 +101,30 @@ async fn a_deleted_router_leaves_nothing_and_an_expert_taken_out_takes_its_child
 }
 
 #[tokio::test]
+async fn a_claim_for_kept_requests_that_is_missing_is_named_and_mounted_once_it_is_there() {
+    let namespace = Cluster::shared().namespace("log-claim").await.unwrap();
+    let release = namespace.install(&json!({})).await.unwrap();
+    let operator = start(&release, "one").await;
+    namespace
+        .apply(&ROUTER.replace("  gateway:", "  observability: {requestLog: {persistentVolumeClaim: {name: requests}}}\n  gateway:"))
+        .unwrap();
+    let missing = namespace.until_condition("expertrouters", "chat", "RequestLogReady", "False", "VolumeMissing").await.unwrap();
+    assert!(missing["status"].to_string().contains("there is no PersistentVolumeClaim requests"), "{}", missing["status"]);
+    until_ready(&namespace).await;
+    namespace.apply(CLAIM).unwrap();
+    namespace.until_condition("expertrouters", "chat", "RequestLogReady", "True", "VolumeFound").await.unwrap();
+    let gateway = namespace.find("apps/v1/deployments", "chat-gateway").await.unwrap().unwrap();
+    assert!(gateway["spec"]["template"].to_string().contains(r#""claimName":"requests""#), "{gateway}\n{}", operator.log());
+}
+
+const CLAIM: &str = "
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: requests}
+spec: {accessModes: [ReadWriteMany], resources: {requests: {storage: 1Gi}}}
+";
+
+#[tokio::test]
 async fn killed_at_any_point_it_ends_in_the_same_state() {
     let namespace = Cluster::shared().namespace("killed").await.unwrap();
     // Without an election, so that a replica begins at once.
