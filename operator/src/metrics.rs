@@ -1,9 +1,17 @@
 //! What the operator counts. Labels come from closed sets, and from the names in objects' status.
 
+mod table;
 mod training;
 
 use api::status::RouterModelStatus;
-use prometheus::{Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+};
+
+use table::{
+    CERTIFICATE_END, INJECTIONS, LEADING, OBJECTS, OPEN_FILES, RECONCILE_SECONDS, RECONCILES, RESIDENT_MEMORY, WATCH_FAILURES, WRITES,
+};
+pub use table::{Kind, METRICS, Metric, markdown};
 
 /// Seconds of a reconcile: a visit that finds nothing to do takes well below a millisecond, one that writes tens of them.
 const SECONDS: [f64; 10] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
@@ -27,46 +35,38 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            IntCounterVec::new(Opts::new(format!("expert_router_operator_{name}"), help), labels).expect("names are constants")
-        };
-        let gauge = |name: &str, help: &str| IntGauge::new(format!("expert_router_operator_{name}"), help).expect("names are constants");
-        let seconds =
-            HistogramOpts::new("expert_router_operator_reconcile_duration_seconds", "Time of a reconcile.").buckets(SECONDS.into());
-        let objects =
-            Opts::new("expert_router_operator_objects", "Objects of ours by kind, and whether they are Ready: True, False, Unknown.");
         let registry = Registry::new();
-        let metrics = Self {
+        Self {
+            reconciles: counter(&registry, RECONCILES),
+            seconds: seconds(&registry, RECONCILE_SECONDS),
+            writes: counter(&registry, WRITES),
+            injections: counter(&registry, INJECTIONS),
+            watch_failures: counter(&registry, WATCH_FAILURES),
+            objects: registered(&registry, IntGaugeVec::new(options(OBJECTS), OBJECTS.labels)),
+            leading: registered(&registry, IntGauge::with_opts(options(LEADING))),
+            certificate_end: registered(&registry, IntGauge::with_opts(options(CERTIFICATE_END))),
             training: training::Training::new(&registry),
             registry,
-            reconciles: counter("reconciles_total", "Reconciles by kind and result: ok or error.", &["kind", "result"]),
-            seconds: HistogramVec::new(seconds, &["kind"]).expect("names are constants"),
-            writes: counter("writes_total", "Writes to the API server by kind of object and verb.", &["kind", "verb"]),
-            injections: counter(
-                "injections_total",
-                "Pods the webhook was asked about, by result: injected, refused or skipped.",
-                &["result"],
-            ),
-            watch_failures: counter("watch_failures_total", "Watches that broke off and were begun again, by kind.", &["kind"]),
-            objects: IntGaugeVec::new(objects, &["kind", "ready"]).expect("names are constants"),
-            leading: gauge("leading", "1 while this replica holds the Lease, else 0."),
-            certificate_end: gauge("certificate_not_after_seconds", "When the webhook's certificate ends, seconds since 1970."),
-        };
-        let all: [Box<dyn prometheus::core::Collector>; 8] = [
-            Box::new(metrics.reconciles.clone()),
-            Box::new(metrics.seconds.clone()),
-            Box::new(metrics.writes.clone()),
-            Box::new(metrics.injections.clone()),
-            Box::new(metrics.watch_failures.clone()),
-            Box::new(metrics.objects.clone()),
-            Box::new(metrics.leading.clone()),
-            Box::new(metrics.certificate_end.clone()),
-        ];
-        for collector in all {
-            metrics.registry.register(collector).expect("names are constants and differ");
         }
-        metrics
     }
+}
+
+fn options(metric: Metric) -> Opts {
+    Opts::new(metric.name, metric.help)
+}
+
+fn counter(registry: &Registry, metric: Metric) -> IntCounterVec {
+    registered(registry, IntCounterVec::new(options(metric), metric.labels))
+}
+
+fn seconds(registry: &Registry, metric: Metric) -> HistogramVec {
+    registered(registry, HistogramVec::new(HistogramOpts::from(options(metric)).buckets(SECONDS.into()), metric.labels))
+}
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let collector = made.expect("the table's names are well-formed");
+    registry.register(Box::new(collector.clone())).expect("the table's names differ");
+    collector
 }
 
 impl Metrics {
@@ -114,16 +114,18 @@ impl Metrics {
 /// Resident memory and open files, as the kernel says.
 fn process() -> String {
     let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
-    let memory = pages.map(|pages| ("process_resident_memory_bytes", "Resident memory.", pages * 4096));
+    let memory = pages.map(|pages| (RESIDENT_MEMORY, pages * 4096));
     // One of them is the folder's own, open while it is read.
     let files = std::fs::read_dir("/proc/self/fd").ok().map(|files| files.count().saturating_sub(1) as u64);
-    let files = files.map(|files| ("process_open_fds", "Open file descriptors.", files));
-    let gauge = |(name, help, value)| format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
+    let files = files.map(|files| (OPEN_FILES, files));
+    let gauge = |(Metric { name, help, .. }, value): (Metric, u64)| format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
     [memory, files].into_iter().flatten().map(gauge).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -137,13 +139,22 @@ mod tests {
         let status: RouterModelStatus = serde_json::from_value(serde_json::json!({
             "progress": {"done": 30, "total": 120},
             "costUsd": "1.25",
-            "evaluation": [{"name": "oracle", "score": "0.9", "costPerThousandUsd": "nonsense"}],
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Published", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+            "steps": [{"name": "Fit", "state": "Running", "inputs": "", "template": "", "startedAt": "2026-01-01T00:00:00Z", "failures": 2}],
+            "evaluation": [
+                {"name": "oracle", "score": "0.9", "costPerThousandUsd": "nonsense"},
+                {"name": "small", "score": "0.5", "costPerThousandUsd": "0.2"},
+            ],
+            "candidate": {"digest": "0a", "gain": "0.03"},
         }))
         .unwrap();
         metrics.trainings([("gone", "old", &status)].into_iter());
         metrics.trainings([("shop", "chat", &status)].into_iter());
         let text = metrics.render();
-        assert!(!text.contains("gone") && !text.contains("training_cost_per_1k_usd{"), "{text}");
+        assert!(!text.contains("gone") && !text.contains("nonsense"), "{text}");
+        assert_eq!(text.matches("training_cost_per_1k_usd{").count(), 1, "{text}");
+        let shown: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next()).collect();
+        assert_eq!(shown, METRICS.iter().map(|metric| metric.name).collect(), "what is shown is what the table has");
         for part in [
             "expert_router_operator_training_answers{model_namespace=\"shop\",of=\"wanted\",router_model=\"chat\"} 120",
             "expert_router_operator_training_spent_usd{model_namespace=\"shop\",router_model=\"chat\"} 1.25",

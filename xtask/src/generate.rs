@@ -70,7 +70,7 @@ fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
         kind(&mut reference, &json);
     }
     files.push(("docs/reference.md".into(), reference));
-    files.push(("docs/metrics.md".into(), sidecar::metrics::markdown()));
+    files.push(("docs/metrics.md".into(), format!("{}\n{}", sidecar::metrics::markdown(), operator::metrics::markdown())));
     files.push(("docs/spans.md".into(), sidecar::trace::semantic::markdown()));
     files.extend(chart::files()?.into_iter().map(|(path, content)| (path.into(), content)));
     files.extend(dashboards::files()?);
@@ -114,7 +114,9 @@ fn fields(page: &mut String, schema: &Value, prefix: &str) {
 fn kind_of(field: &Value) -> String {
     let of = |schema: &Value| match &schema["enum"] {
         Value::Array(values) => values.iter().filter_map(Value::as_str).map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", "),
-        _ if schema["pattern"] == api::decimal::PATTERN => "decimal string".to_owned(),
+        _ if [api::decimal::PATTERN, api::decimal::SHARE_PATTERN].iter().any(|pattern| schema["pattern"] == *pattern) => {
+            "decimal string".to_owned()
+        }
         _ => schema["type"].as_str().unwrap_or("any").to_owned(),
     };
     if field["items"].is_object() { format!("list of {}", of(&field["items"])) } else { of(field) }

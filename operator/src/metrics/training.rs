@@ -3,10 +3,12 @@
 //! The namespace of a RouterModel is the label `model_namespace`: `namespace` is what Prometheus gives the operator's own.
 
 use api::status::RouterModelStatus;
-use prometheus::{GaugeVec, Opts, Registry};
+use prometheus::{GaugeVec, Registry};
 
-/// Whose gauges these are.
-const MODEL: [&str; 2] = ["model_namespace", "router_model"];
+use super::{
+    Metric, options, registered,
+    table::{TRAINING_ANSWERS, TRAINING_CONDITION, TRAINING_COST, TRAINING_FAILURES, TRAINING_GAIN, TRAINING_SCORE, TRAINING_SPENT},
+};
 
 /// All of them.
 #[derive(Debug)]
@@ -22,20 +24,15 @@ pub(super) struct Training {
 
 impl Training {
     pub(super) fn new(registry: &Registry) -> Self {
-        let gauge = |name: &str, help: &str, more: &[&str]| {
-            let labels = [&MODEL[..], more].concat();
-            let gauge = GaugeVec::new(Opts::new(format!("expert_router_operator_{name}"), help), &labels).expect("names are constants");
-            registry.register(Box::new(gauge.clone())).expect("names are constants and differ");
-            gauge
-        };
+        let gauge = |metric: Metric| registered(registry, GaugeVec::new(options(metric), metric.labels));
         Self {
-            answers: gauge("training_answers", "Answers a preparation has (done) and wants (wanted).", &["of"]),
-            spent: gauge("training_spent_usd", "What asking the experts has cost so far, in USD.", &[]),
-            condition: gauge("training_condition", "1 while a condition of a RouterModel is True, else 0.", &["condition"]),
-            failures: gauge("training_failures", "Jobs of a step that failed since it last succeeded.", &["step"]),
-            score: gauge("training_score", "Mean held-out score of the last evaluation: routers, experts and baselines.", &["subject"]),
-            cost: gauge("training_cost_per_1k_usd", "USD per thousand queries in the last evaluation.", &["subject"]),
-            gain: gauge("training_candidate_gain", "Score of the bundle on trial over the best single expert.", &[]),
+            answers: gauge(TRAINING_ANSWERS),
+            spent: gauge(TRAINING_SPENT),
+            condition: gauge(TRAINING_CONDITION),
+            failures: gauge(TRAINING_FAILURES),
+            score: gauge(TRAINING_SCORE),
+            cost: gauge(TRAINING_COST),
+            gain: gauge(TRAINING_GAIN),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The table of all metrics. `docs/metrics.md` is made from it.
+//! The table of all metrics. The first half of `docs/metrics.md` is made from it.
 
 use std::fmt::Write as _;
 
@@ -234,8 +234,9 @@ pub const METRICS: &[Metric] = &[
 #[must_use]
 pub fn markdown() -> String {
     let mut text = String::from(
-        "<!-- Made by `make generate` from sidecar/src/metrics/table.rs. -->\n\
+        "<!-- Made by `make generate` from sidecar/src/metrics/table.rs and operator/src/metrics/table.rs. -->\n\
          # Metrics\n\n\
+         ## The data plane: gateway, sidecars, standalone\n\n\
          What `expert-router` shows on `/metrics` of its admin port. Labels come from closed sets: names of experts, budgets and client\n\
          keys, and the words of the code. Each also has the label `router`. What to look at first, and what to be told of, is in\n\
          [observability.md](observability.md).\n\n\

@@ -3,25 +3,6 @@
 use super::grafana::{Dashboard, Row, Unit, lines, number, query, stacked};
 use super::scope::Variable;
 
-/// What the operator counts, and by which labels; a test holds it against the operator's source.
-pub(super) const METRICS: &[(&str, &[&str])] = &[
-    ("expert_router_operator_reconciles_total", &["kind", "result"]),
-    ("expert_router_operator_reconcile_duration_seconds", &["kind"]),
-    ("expert_router_operator_writes_total", &["kind", "verb"]),
-    ("expert_router_operator_injections_total", &["result"]),
-    ("expert_router_operator_watch_failures_total", &["kind"]),
-    ("expert_router_operator_objects", &["kind", "ready"]),
-    ("expert_router_operator_leading", &[]),
-    ("expert_router_operator_certificate_not_after_seconds", &[]),
-    ("expert_router_operator_training_answers", &["model_namespace", "router_model", "of"]),
-    ("expert_router_operator_training_spent_usd", &["model_namespace", "router_model"]),
-    ("expert_router_operator_training_condition", &["model_namespace", "router_model", "condition"]),
-    ("expert_router_operator_training_failures", &["model_namespace", "router_model", "step"]),
-    ("expert_router_operator_training_score", &["model_namespace", "router_model", "subject"]),
-    ("expert_router_operator_training_cost_per_1k_usd", &["model_namespace", "router_model", "subject"]),
-    ("expert_router_operator_training_candidate_gain", &["model_namespace", "router_model"]),
-];
-
 pub(super) fn dashboard() -> Dashboard {
     Dashboard {
         uid: "expert-router-operator",
@@ -132,27 +113,5 @@ fn webhook() -> Row {
                 [query("sum by (kind) (rate(expert_router_operator_watch_failures_total[$__rate_interval]))", "{{kind}}")],
             ),
         ],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The operator makes its names from this prefix and what follows it.
-    #[test]
-    fn the_operator_counts_all_of_these() {
-        let folder = crate::workspace().join("operator/src");
-        let mut source = String::new();
-        for file in ["metrics.rs", "metrics/training.rs"] {
-            source += &std::fs::read_to_string(folder.join(file)).unwrap_or_default();
-        }
-        for (name, labels) in METRICS {
-            let own = name.strip_prefix("expert_router_operator_").unwrap();
-            assert!(source.contains(&format!("\"{own}\"")) || source.contains(&format!("\"{name}\"")), "{name}");
-            for label in *labels {
-                assert!(source.contains(&format!("\"{label}\"")), "{name}: {label}");
-            }
-        }
     }
 }

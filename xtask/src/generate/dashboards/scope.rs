@@ -58,8 +58,8 @@ pub(crate) fn labels(name: &str) -> Option<Vec<&'static str>> {
         if let Some(metric) = sidecar::metrics::METRICS.iter().find(|metric| metric.name == name) {
             return Some([metric.labels, &["namespace", "router"]].concat());
         }
-        if let Some((_, labels)) = super::operator::METRICS.iter().find(|(known, _)| *known == name) {
-            return Some([labels, &["namespace"][..]].concat());
+        if let Some(metric) = operator::metrics::METRICS.iter().find(|metric| metric.name == name) {
+            return Some([metric.labels, &["namespace"]].concat());
         }
     }
     None
