@@ -23,7 +23,7 @@ use crate::{
     evaluate::{Subject, compare, write_whole},
     evaluation::{Baselines, Evaluation, Gain, Measures, NamedPoints, RouterResults},
     fit::TUNE_MINUTES,
-    learn::{Candidate, LearnOptions, Objective, learn},
+    learn::{Candidate, LearnOptions, Objective, Sources, learn},
     outcomes::{self, Split},
     recipe::{LossChoice, RouterKind},
     score::ScoreField,
@@ -56,14 +56,32 @@ pub struct BenchQualityArgs {
     /// Tokens an encoder reads of a prompt
     #[arg(long, default_value_t = 64)]
     max_tokens: usize,
-    /// Where the figures go
+    /// Where the figures go, after each pool
     #[arg(long, default_value = "target/bench/quality.json")]
     out: PathBuf,
+    /// Keep the pools that are there already, from the same options; only for a run that was interrupted
+    #[arg(long)]
+    resume: bool,
+}
+
+/// Every pool's, by its name.
+type Figures = BTreeMap<String, serde_json::Value>;
+
+/// What figures depend on beside the data.
+#[derive(Debug, Serialize)]
+struct Options {
+    version: &'static str,
+    routers: Vec<RouterKind>,
+    tune_minutes: f64,
+    objective: Objective,
+    seed: u64,
+    max_tokens: usize,
 }
 
 /// One pool's figures.
 #[derive(Debug, Serialize)]
 struct Pool {
+    options: Options,
     experts: Vec<String>,
     best_single: String,
     train_rows: usize,
@@ -109,23 +127,53 @@ impl BenchQualityArgs {
         } else {
             None
         };
-        let mut all = BTreeMap::new();
-        for (name, experts) in pools {
-            if self.pool.as_ref().is_some_and(|part| !name.contains(part.as_str())) {
+        let wanted = |name: &str| self.pool.as_ref().is_none_or(|part| name.contains(part.as_str()));
+        let mut all = self.kept()?;
+        for (name, experts) in pools.iter().filter(|(name, _)| wanted(name)) {
+            if all.contains_key(name) {
+                println!("\n{name}: kept from {}", self.out.display());
                 continue;
             }
-            let pool = self.pool(&folder, &name, experts.as_deref(), encoder.as_ref()).with_context(|| name.clone())?;
-            all.insert(name, pool);
+            let pool = self.pool(&folder, name, experts.as_deref(), encoder.as_ref()).with_context(|| name.clone())?;
+            all.insert(name.clone(), serde_json::to_value(pool)?);
+            self.keep(&all)?;
         }
         if all.is_empty() {
             bail!("{}: no such pool", path.display());
         }
+        println!("\nfigures: {}", self.out.display());
+        Ok(())
+    }
+
+    /// Pools of an earlier run with the same options, where they are to be kept.
+    fn kept(&self) -> Result<Figures> {
+        if !self.resume || !self.out.exists() {
+            return Ok(Figures::new());
+        }
+        let name = || self.out.display().to_string();
+        let mut pools: Figures = serde_json::from_slice(&std::fs::read(&self.out).with_context(name)?).with_context(name)?;
+        let options = serde_json::to_value(self.options())?;
+        pools.retain(|_, pool| pool.get("options") == Some(&options));
+        Ok(pools)
+    }
+
+    fn keep(&self, all: &Figures) -> Result<()> {
         if let Some(folder) = self.out.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
-        write_whole(&self.out, &serde_json::to_vec_pretty(&all)?)?;
-        println!("\nfigures: {}", self.out.display());
-        Ok(())
+        write_whole(&self.out, &serde_json::to_vec_pretty(all)?)
+    }
+
+    fn options(&self) -> Options {
+        let Self { routers, tune_minutes, objective, seed, max_tokens, .. } = self;
+        Options {
+            version: env!("CARGO_PKG_VERSION"),
+            routers: routers.clone(),
+            tune_minutes: *tune_minutes,
+            objective: *objective,
+            seed: *seed,
+            max_tokens: *max_tokens,
+        }
     }
 
     fn pool(&self, folder: &Path, name: &str, experts: Option<&[String]>, encoder: Option<&Encoder>) -> Result<Pool> {
@@ -159,6 +207,7 @@ impl BenchQualityArgs {
         let Some(seen) = seen else { bail!("no routers") };
         foot(&seen);
         Ok(Pool {
+            options: self.options(),
             experts: data.experts.clone(),
             best_single: seen.best_single.clone(),
             train_rows: train.rows(),
@@ -186,7 +235,7 @@ impl BenchQualityArgs {
             seed: self.seed,
             tune_minutes: self.tune_minutes,
         };
-        let learned = learn(train, chooser, encoder, &options, &|what| eprintln!("  {what}"))?;
+        let learned = learn(Sources { data: train, chooser, encoder, teacher: None }, &options, &|what| eprintln!("  {what}"))?;
         let fit_seconds = begun.elapsed().as_secs_f64();
         let fit_cpu_seconds = usage::cpu_seconds().zip(cpu).map(|(after, before)| after - before);
         let peak_rss_mib = usage::peak_mib();

@@ -13,13 +13,13 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Args;
-use model::TextRules;
+use model::{Bundle, TextRules};
 
 use crate::{
     data::Data,
     decide::Market,
     encoder::{Encoder, EncoderOptions},
-    learn::{LearnOptions, Objective, learn},
+    learn::{LearnOptions, Objective, Sources, Teacher, learn},
     outcomes::{self, Row, Split},
     recipe::{LossChoice, RouterKind},
     score::ScoreField,
@@ -79,6 +79,12 @@ pub struct FitOptions {
     /// An encoder's folder (model.safetensors, config.json, tokenizer.json). Without: the one that `make fetch` brings
     #[arg(long)]
     pub encoder: Option<PathBuf>,
+    /// Learn from another bundle too: what it predicts of each query counts beside the scores, and alone where no expert was asked
+    #[arg(long, value_name = "BUNDLE")]
+    pub distil: Option<PathBuf>,
+    /// How much the other bundle counts against the scores, up to 1
+    #[arg(long, default_value_t = 0.5, value_parser = share, requires = "distil")]
+    pub distil_share: f32,
     /// Learn from the validation rows too, once all is chosen: better by a little, and nothing is left to tell how good it is
     #[arg(long)]
     pub with_validation: bool,
@@ -92,6 +98,10 @@ fn not_below_zero(text: &str) -> Result<f64, String> {
         Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
         _ => Err("must be a number of 0 or more".into()),
     }
+}
+
+fn share(text: &str) -> Result<f32, String> {
+    above_zero(text).ok().filter(|share| *share <= 1.0).ok_or_else(|| "must be a number above 0, at most 1".into())
 }
 
 fn above_zero(text: &str) -> Result<f32, String> {
@@ -147,12 +157,16 @@ pub fn fit(arguments: &FitArgs, progress: &(dyn Fn(&str) + Sync)) -> Result<Fitt
     let learnt_from = if options.with_validation { joined(&data) } else { train };
     let encoder = open_encoder(options)?;
     let chooser = market.chooser(&learnt_from);
-    let learned = learn(&learnt_from, &chooser, encoder.as_ref(), &options.learn_options(), progress)?;
+    let teacher = options.distil.as_deref().map(|path| ask(path, options, &learnt_from, progress)).transpose()?;
+    let asked = teacher.as_ref().map(|(teacher, _)| teacher);
+    let from = Sources { data: &learnt_from, chooser: &chooser, encoder: encoder.as_ref(), teacher: asked };
+    let learned = learn(from, &options.learn_options(), progress)?;
     let job = bundle::Job {
         options,
         field: &field,
         rules: &rules,
         data_sha256,
+        teacher: teacher.map(|(_, name)| name),
         learnt_from: &learnt_from,
         val: &val,
         chooser: &chooser,
@@ -162,6 +176,16 @@ pub fn fit(arguments: &FitArgs, progress: &(dyn Fn(&str) + Sync)) -> Result<Fitt
     write(&made.bundle, out)?;
     progress(&format!("wrote {}", out.display()));
     Ok(made)
+}
+
+/// What the bundle to learn from says of the rows, and its digest.
+fn ask(path: &Path, options: &FitOptions, rows: &Data, progress: &(dyn Fn(&str) + Sync)) -> Result<(Teacher, String)> {
+    let named = || path.display().to_string();
+    let bundle = Bundle::read(path).with_context(named)?;
+    progress(&format!("asking the {} router of {} about {} rows", bundle.manifest.router, path.display(), rows.rows()));
+    let digest = bundle.digest.clone();
+    let teacher = Teacher::ask(bundle, &rows.experts, &rows.texts, options.distil_share).with_context(named)?;
+    Ok((teacher, digest))
 }
 
 /// Rows that may be learnt from when nothing is left to be chosen.

@@ -7,6 +7,7 @@
 mod compare;
 mod guard;
 mod problem;
+mod teacher;
 mod thrift;
 mod tuned;
 
@@ -26,10 +27,25 @@ use crate::{
 
 pub use compare::{Candidate, Objective};
 pub use guard::Guard;
+pub use teacher::Teacher;
 pub use thrift::Thrift;
 
 use problem::Problem;
+use teacher::Lesson;
 use tuned::Tuned;
+
+/// What is learnt from.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// Queries, and what experts made of them.
+    pub data: &'a Data,
+    /// Prices and limits.
+    pub chooser: &'a Chooser,
+    /// Where routers may read embeddings.
+    pub encoder: Option<&'a Encoder>,
+    /// Another router, on the same rows.
+    pub teacher: Option<&'a Teacher>,
+}
 
 /// What is to be learnt.
 #[derive(Debug, Clone, Copy)]
@@ -60,9 +76,17 @@ pub enum LearnError {
     /// Prices or names that no router may have.
     #[error("no choice can be made between these experts")]
     Choose(#[from] routing::TableError),
-    /// The router cannot be exported.
+    /// A router cannot be exported, or the teacher not be asked.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// Experts bind by name.
+    #[error("the bundle to learn from has no expert {}; it has {}", missing.join(", "), known.join(", "))]
+    Untaught {
+        /// To be chosen from.
+        missing: Vec<String>,
+        /// In the bundle.
+        known: Vec<String>,
+    },
 }
 
 /// A router that has been compared and fitted.
@@ -134,19 +158,18 @@ fn mean_seconds(data: &Data) -> Vec<f32> {
 ///
 /// # Errors
 /// See [`LearnError`].
-pub fn learn(
-    data: &Data,
-    chooser: &Chooser,
-    encoder: Option<&Encoder>,
-    options: &LearnOptions,
-    progress: &(dyn Fn(&str) + Sync),
-) -> Result<Learned, LearnError> {
-    let scores = Targets::of(data);
+pub fn learn(from: Sources<'_>, options: &LearnOptions, progress: &(dyn Fn(&str) + Sync)) -> Result<Learned, LearnError> {
+    let Sources { data, chooser, encoder, teacher } = from;
+    let said = |of: &dyn Fn(&Array2<f32>) -> Array2<f32>| teacher.map(|teacher| (of(&teacher.quality), teacher.share));
+    let scores = Lesson::of(Targets::of(data), said(&Targets::deviations));
+    let temperature = options.temperature;
+    let shares = said(&|quality| Targets::deviations_of_shares(quality, temperature));
+    let shares = Lesson::of(Targets::of_shares(data, temperature), shares);
     let folds = encoder.map_or(Ok(0), |encoder| tuned::folds_in_time(encoder, data, options, progress))?;
     let setting = Setting {
         loss: options.loss,
         temperature: options.temperature,
-        labels: !scores.label_names.is_empty(),
+        labels: !scores.targets.label_names.is_empty(),
         encoder: encoder.is_some(),
         tune: folds > 0,
         seed: options.seed,
@@ -158,13 +181,12 @@ pub fn learn(
     let on_tuned = recipe::on_tuned(&recipes);
     let tuned = match on_tuned.as_slice() {
         [] => None,
-        specs => Some(Tuned::of(needed()?, (data, &views, &scores), (specs, folds), options, progress)?),
+        specs => Some(Tuned::of(needed()?, (data, &views, &scores.targets), (specs, folds), options, progress)?),
     };
     if recipes.iter().any(Recipe::reads_published) {
         views.embedding = Some(embed(needed()?, &data.texts, progress)?);
     }
-    let best_single = most(scores.expert_means.iter().copied());
-    let shares = Targets::of_shares(data, options.temperature);
+    let best_single = most(scores.targets.expert_means.iter().copied());
     let problem = Problem { data, chooser, encoder, views: &views, scores: &scores, shares: &shares, tuned, best_single, options };
     let tried = problem.try_all(recipes, progress)?;
     let chosen = compare::best(&tried.candidates, options.objective);

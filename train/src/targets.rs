@@ -46,6 +46,18 @@ impl Targets {
         Self::around(data, around_means(&soft_labels(&data.score, temperature)))
     }
 
+    /// Deviations of another router's predicted scores, as [`Self::of`] has those of scores.
+    #[must_use]
+    pub fn deviations(quality: &Array2<f32>) -> Array2<f32> {
+        two_way(quality).1
+    }
+
+    /// The same as [`Self::of_shares`] has them.
+    #[must_use]
+    pub fn deviations_of_shares(quality: &Array2<f32>, temperature: f32) -> Array2<f32> {
+        around_means(&soft_labels(quality, temperature)).1
+    }
+
     fn around(data: &Data, (expert_means, deviation): (Array1<f32>, Array2<f32>)) -> Self {
         let others = two_way(&data.others).1.mapv(|value| if value.is_nan() { 0.0 } else { value });
         let (labels, label_names) = labels(&data.datasets);

@@ -78,6 +78,33 @@ fn a_bundle_is_fitted_written_and_evaluated_and_comes_out_the_same_twice() {
 }
 
 #[test]
+fn a_router_learns_from_another_bundle_what_no_expert_was_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = lines(600, 1.0);
+    let teacher = folder.path().join("teacher");
+    run_fit(&written(folder.path(), "all.jsonl", &all.join("\n")), &teacher, &[]).unwrap();
+    // Validation rows are whole; of the others one in forty, the rest are prompts alone.
+    let keeps = |row: usize| row % 5 == 4 || row.is_multiple_of(40);
+    let unasked = |line: &String| {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        serde_json::json!({"id": row["id"], "split": row["split"], "prompt": row["prompt"]}).to_string()
+    };
+    let few: Vec<String> = all.iter().enumerate().map(|(row, line)| if keeps(row) { line.clone() } else { unasked(line) }).collect();
+    let few = written(folder.path(), "few.jsonl", &few.join("\n"));
+    let out = folder.path().join("bundle");
+    let score = |fitted: &super::Fitted| fitted.evaluation.overall.router.quality.score.unwrap();
+    let alone = run_fit(&few, &out, &[]).unwrap();
+    assert!(alone.bundle.manifest.training["distilled"].is_null());
+    let taught = run_fit(&few, &out, &["--distil", teacher.to_str().unwrap(), "--distil-share", "0.8"]).unwrap();
+    assert!(score(&taught) > score(&alone) + 0.05, "{} is little more than {}", score(&taught), score(&alone));
+    let told = &taught.bundle.manifest.training["distilled"];
+    assert_eq!(told["bundle"], Bundle::read(&teacher).unwrap().digest.as_str());
+    let other = written(folder.path(), "other.jsonl", &all.join("\n").replace("\"sums\"", "\"adds\""));
+    let error = format!("{:#}", run_fit(&other, &out, &["--distil", teacher.to_str().unwrap()]).unwrap_err());
+    assert!(error.contains("has no expert adds; it has cheap, sums, words"), "{error}");
+}
+
+#[test]
 fn bad_input_is_told_by_file_and_line_and_an_earlier_bundle_stays() {
     let folder = tempfile::tempdir().unwrap();
     let good = lines(60, 1.0);

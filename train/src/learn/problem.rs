@@ -6,6 +6,7 @@ use super::{
     Guard, LearnError, LearnOptions, Learned, Thrift,
     compare::Candidate,
     guard, mean_seconds,
+    teacher::Lesson,
     tuned::{self, Tuned},
 };
 use crate::{
@@ -28,8 +29,8 @@ pub(super) struct Problem<'a> {
     pub(super) chooser: &'a Chooser,
     pub(super) encoder: Option<&'a Encoder>,
     pub(super) views: &'a Views,
-    pub(super) scores: &'a Targets,
-    pub(super) shares: &'a Targets,
+    pub(super) scores: &'a Lesson,
+    pub(super) shares: &'a Lesson,
     pub(super) tuned: Option<Tuned>,
     pub(super) best_single: usize,
     pub(super) options: &'a LearnOptions,
@@ -45,7 +46,7 @@ pub(super) struct Tried {
 }
 
 impl Problem<'_> {
-    fn targets(&self, meaning: Meaning) -> &Targets {
+    fn lesson(&self, meaning: Meaning) -> &Lesson {
         match meaning {
             Meaning::Shares { .. } => self.shares,
             Meaning::Scores | Meaning::Logits { .. } => self.scores,
@@ -63,14 +64,14 @@ impl Problem<'_> {
     /// Parts that recipes share are fitted once.
     pub(super) fn try_all(&self, recipes: Vec<Recipe>, progress: &(dyn Fn(&str) + Sync)) -> Result<Tried, LearnError> {
         let by_shares = |recipe: &Recipe| matches!(recipe.meaning, Meaning::Shares { .. });
-        let of_scores = self.out_of_fold(recipes.iter().filter(|recipe| !by_shares(recipe)), self.scores, "scores", progress);
-        let of_shares = self.out_of_fold(recipes.iter().filter(|recipe| by_shares(recipe)), self.shares, "soft labels", progress);
+        let of_scores = self.out_of_fold(recipes.iter().filter(|recipe| !by_shares(recipe)), &self.scores.targets, "scores", progress);
+        let of_shares = self.out_of_fold(recipes.iter().filter(|recipe| by_shares(recipe)), &self.shares.targets, "soft labels", progress);
         let tokens = of_scores.output_tokens.as_ref().or(of_shares.output_tokens.as_ref());
         let tokens = expected_tokens(self.data, self.data.rows(), tokens.cloned());
         let trial = self.trial();
         let mut tried = Tried { recipes: Vec::new(), candidates: Vec::new(), predictions: Vec::new(), thrifts: Vec::new() };
         for recipe in recipes {
-            let targets = self.targets(recipe.meaning);
+            let targets = &self.lesson(recipe.meaning).targets;
             let (parts, observed) = self.parts_of(&recipe, if by_shares(&recipe) { &of_shares } else { &of_scores });
             let weights = if recipe.as_it_is { vec![1.0; parts.specs.len()] } else { parts.weights(&observed) };
             let quality = recipe.meaning.quality(parts.mixed(&weights) + &targets.expert_means);
@@ -91,13 +92,13 @@ impl Problem<'_> {
     fn parts_of(&self, recipe: &Recipe, published: &OutOfFold) -> (OutOfFold, Array2<f32>) {
         let on_tuned = |spec: &PartSpec| recipe.is_tuned() && spec.needs_embedding();
         let mut parts = published.subset(|spec| recipe.specs.contains(spec) && !on_tuned(spec));
-        let targets = self.targets(recipe.meaning);
-        let Some(tuned) = self.tuned.as_ref().filter(|_| recipe.is_tuned()) else { return (parts, targets.deviation.clone()) };
+        let observed = &self.lesson(recipe.meaning).observed;
+        let Some(tuned) = self.tuned.as_ref().filter(|_| recipe.is_tuned()) else { return (parts, observed.clone()) };
         for (spec, deviation) in tuned.specs.iter().zip(&tuned.deviations).filter(|(spec, _)| recipe.specs.contains(spec)) {
             parts.specs.push(*spec);
             parts.deviations.push(deviation.clone());
         }
-        (parts, tuned.observed(targets))
+        (parts, tuned.observed(observed))
     }
 
     fn out_of_fold<'r>(
@@ -147,7 +148,7 @@ impl Problem<'_> {
         progress(&guard.line(&self.data.experts[self.best_single]));
         let settings = trial.settings(self.chooser, &trial.predictions(predictions))?;
         progress(&format!("fitting the {} router on all {} training rows", recipe.name, self.data.rows()));
-        let targets = self.targets(recipe.meaning);
+        let targets = &self.lesson(recipe.meaning).targets;
         let weights = &tried.candidates[chosen].weights;
         let used =
             |of_tuned: &dyn Fn(&PartSpec) -> bool| recipe.specs.iter().zip(weights).any(|(spec, weight)| of_tuned(spec) && *weight > 0.0);

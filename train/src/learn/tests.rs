@@ -1,7 +1,7 @@
 use model::TextRules;
 use ndarray::Axis;
 
-use super::{LearnOptions, Learned, Objective, learn};
+use super::{LearnOptions, Learned, Objective, Sources, learn};
 use crate::{
     data::Data,
     decide::{Market, Rule},
@@ -52,7 +52,7 @@ fn learnt(data: &Data, kind: RouterKind, loss: LossChoice) -> Learned {
     let train = data.select(&data.of_split(Split::Train));
     let chooser = Market::read(None).unwrap().chooser(&train);
     let options = LearnOptions { kind, loss, temperature: 10.0, objective: Objective::Quality, seed: 3, tune_minutes: 0.0 };
-    learn(&train, &chooser, None, &options, &|_| {}).unwrap()
+    learn(Sources { data: &train, chooser: &chooser, encoder: None, teacher: None }, &options, &|_| {}).unwrap()
 }
 
 fn mean_score(learned: &Learned, data: &Data) -> (f64, f64) {
@@ -169,8 +169,9 @@ fn a_fine_tuned_encoder_is_judged_by_rows_it_has_not_seen_and_takes_the_place_of
         seed: 3,
         tune_minutes: 0.0,
     };
+    let from = Sources { data: &train, chooser: &chooser, encoder: Some(&encoder), teacher: None };
     let told = std::sync::Mutex::new(Vec::new());
-    let learned = learn(&train, &chooser, Some(&encoder), &options, &|line| told.lock().unwrap().push(line.to_owned())).unwrap();
+    let learned = learn(from, &options, &|line| told.lock().unwrap().push(line.to_owned())).unwrap();
     let told = told.into_inner().unwrap().join("\n");
     assert!(
         told.contains("without fold 1 of 1: fine-tuning") && told.contains(&format!("on {} rows out of fold", train.rows() / 5)),

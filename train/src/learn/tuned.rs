@@ -122,10 +122,10 @@ impl Tuned {
     }
 
     /// What was observed, NaN outside the folds.
-    pub(super) fn observed(&self, targets: &Targets) -> Array2<f32> {
-        let mut observed = Array2::from_elem(targets.deviation.dim(), f32::NAN);
+    pub(super) fn observed(&self, all: &Array2<f32>) -> Array2<f32> {
+        let mut observed = Array2::from_elem(all.dim(), f32::NAN);
         for row in &self.held {
-            observed.row_mut(*row).assign(&targets.deviation.row(*row));
+            observed.row_mut(*row).assign(&all.row(*row));
         }
         observed
     }
