@@ -235,6 +235,21 @@ impl Failure {
     }
 }
 
+/// What an expert said in an error that is not in OpenAI's shape, put into it.
+#[must_use]
+pub fn in_our_words(status: StatusCode, content_type: Option<&HeaderValue>, said: &[u8]) -> Bytes {
+    let text = content_type.is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    let said = std::str::from_utf8(said).ok().map(str::trim).filter(|said| text && !said.is_empty() && said.len() <= SHOWN_WORDS);
+    let message = match said {
+        Some(said) => format!("the expert answered with status {status}: {said}"),
+        None => format!("the expert answered with status {status}"),
+    };
+    ErrorBody::new(Kind::of_status(status.as_u16()), Outcome::UpstreamStatus.as_str(), message).to_bytes()
+}
+
+/// Plain words of an expert that are shown to clients.
+const SHOWN_WORDS: usize = 300;
+
 fn no_score(failure: ScoreFailure) -> &'static str {
     match failure {
         ScoreFailure::NoModel => "this router has no model yet and does not route without one",
@@ -255,6 +270,21 @@ mod tests {
         }
         let names: std::collections::BTreeSet<_> = Outcome::ALL.into_iter().map(Outcome::as_str).collect();
         assert_eq!(names.len(), Outcome::ALL.len());
+    }
+
+    #[test]
+    fn errors_in_another_shape_are_put_into_openais_and_pages_are_not_shown() {
+        let check = |kind: Option<&'static str>, said: &str, message: &str| {
+            let bytes = in_our_words(StatusCode::BAD_GATEWAY, kind.map(HeaderValue::from_static).as_ref(), said.as_bytes());
+            let expect =
+                ErrorBody::new(Kind::BadGateway, "upstream_status", format!("the expert answered with status 502 Bad Gateway{message}"));
+            assert_eq!(bytes, expect.to_bytes());
+        };
+        check(Some("text/plain; charset=utf-8"), " upstream is down\n", ": upstream is down");
+        check(None, "down", ": down");
+        check(Some("text/plain"), "", "");
+        check(Some("text/plain"), &"x".repeat(301), "");
+        check(Some("text/html"), "<h1>nginx</h1>", "");
     }
 
     #[test]

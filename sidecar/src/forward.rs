@@ -15,18 +15,18 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use http_body_util::Full;
 use hyper::body::Incoming;
 use routing::{Decision, Refusal, health, table::ExpertIndex};
-use wire::{Inbound, Kind, Outbound};
+use wire::{Inbound, Kind, Outbound, answer::Fault};
 
 use crate::{
     failure::{Failure, Outcome},
-    headers,
+    headers::{self, Authorization},
     metrics::AttemptResult,
     shared::Shared,
     state::{Expert, Permit, State, lock},
     trace::{Told, Trace},
     upstream::SendError,
 };
-use collect::{Collected, Trouble, collect, first};
+use collect::{Collected, First, Trouble, collect, first};
 
 /// Error bodies kept for the client, in case nobody else does better; and how long they may take.
 const KEPT_ERROR_BYTES: usize = 256 << 10;
@@ -94,6 +94,8 @@ struct Failed {
     /// The expert's own words.
     kept: Option<(response::Parts, Bytes)>,
     failure: Failure,
+    /// The request is longer than the expert's context: only a longer one is worth a try.
+    over_context: bool,
 }
 
 /// Counts an attempt that is dropped with its request: the client went away first.
@@ -139,6 +141,9 @@ pub async fn forward(call: Call<'_>, decision: &Decision, attempts: &mut Attempt
             kept = Some(Answer { parts, body: AnswerBody::Whole(bytes), permit, sent });
         }
         failure = Some(failed.failure);
+        while failed.over_context && experts.peek().is_some_and(|next| !is_longer(call.state, *next, index)) {
+            experts.next();
+        }
         if experts.peek().is_none() {
             break;
         }
@@ -159,10 +164,15 @@ pub async fn forward(call: Call<'_>, decision: &Decision, attempts: &mut Attempt
     }
 }
 
+/// Whether an expert's context is longer than another's, as far as either is known.
+fn is_longer(state: &State, expert: ExpertIndex, than: ExpertIndex) -> bool {
+    let context = |index: ExpertIndex| state.table.experts()[index].context_tokens;
+    context(expert).is_none_or(|tokens| context(than).is_none_or(|than| tokens > than))
+}
+
 /// One expert, from the request to as much of the answer as has to be seen before the client sees any.
 async fn attempt(call: Call<'_>, mut permit: Permit, sent: Instant) -> Result<Answer, (Permit, Failed)> {
     let expert = permit.expert().clone();
-    let until = sent + expert.total;
     let response = match head(call, &expert, sent).await {
         Ok(response) => response,
         Err(failed) => {
@@ -170,48 +180,106 @@ async fn attempt(call: Call<'_>, mut permit: Permit, sent: Instant) -> Result<An
             return Err((permit, failed));
         }
     };
-    let (parts, body) = response.into_parts();
-    if parts.status == StatusCode::TOO_MANY_REQUESTS || parts.status.is_server_error() {
-        permit.report(health::Outcome::Failure, call.shared.now());
-        let failed = error_in_words(parts, body).await;
-        return Err((permit, failed));
+    let (mut parts, body) = response.into_parts();
+    if let Some(health) = blame(parts.status, call, &expert) {
+        permit.report(health, call.shared.now());
+        let kept = error_in_words(body).await.map(|bytes| (parts.clone(), bytes));
+        return Err((permit, refused(parts.status, kept)));
     }
     if parts.status.is_redirection() {
         // Followed by the client, it would lead around this router, and past it to the expert's address.
         permit.report(health::Outcome::Failure, call.shared.now());
         let failure = Failure::new(Outcome::UpstreamStatus, Kind::BadGateway, "the expert sent the request elsewhere (a redirect)");
-        return Err((permit, Failed { result: AttemptResult::ServerError, kept: None, failure }));
+        return Err((permit, Failed { result: AttemptResult::ServerError, kept: None, failure, over_context: false }));
     }
     if !parts.status.is_success() || permit.is_probe() {
         // An expert that answers is back, however long the answer takes; and a 4xx is the request's fault.
         permit.report(health::Outcome::Success, call.shared.now());
     }
-    let result = if parts.status.is_client_error() { AttemptResult::ClientError } else { AttemptResult::Ok };
-    let body = if parts.status.is_success() && is_event_stream(&parts.headers) {
-        // Many servers send the head at once and think afterwards: a stream has begun with its first piece.
-        first(body, until.min(sent + expert.first_byte)).await.map(|(first, rest)| AnswerBody::Events(first, rest))
-    } else {
-        collect(body, WHOLE_BYTES, expert.idle, until).await.and_then(|collected| match collected {
-            Collected::Whole(bytes) if is_cut(&parts, &bytes) => Err(Trouble::Cut),
-            Collected::Whole(bytes) => Ok(AnswerBody::Whole(bytes)),
-            Collected::Large(prefix, rest) => Ok(AnswerBody::Large(prefix, rest)),
-        })
-    };
-    match body {
-        Ok(body) => {
-            expert.metrics.attempted(result);
-            Ok(Answer { parts, body, permit, sent })
+    let body = match read(&parts, body, &expert, sent).await {
+        Ok(Begun::Answer(body)) => body,
+        Ok(Begun::Fault(fault)) => {
+            become_an_error(&mut parts, fault.status);
+            if let Some(health) = blame(parts.status, call, &expert) {
+                permit.report(health, call.shared.now());
+                return Err((permit, refused(parts.status, Some((parts, fault.body)))));
+            }
+            permit.report(health::Outcome::Success, call.shared.now());
+            AnswerBody::Whole(fault.body)
         }
         Err(trouble) => {
             permit.report(health::Outcome::Failure, call.shared.now());
-            tracing::debug!(expert = expert.name, ?trouble, "answer broke off");
+            tracing::debug!(expert = expert.name, ?trouble, "no whole answer");
             let failed = match trouble {
                 Trouble::Cut => broken(AttemptResult::Cut),
                 Trouble::Late => late(),
+                Trouble::Page => page(),
             };
+            return Err((permit, failed));
+        }
+    };
+    match body {
+        AnswerBody::Whole(bytes) if parts.status.is_client_error() && wire::answer::exceeds_context(&bytes) => {
+            let failed = Failed { over_context: true, ..refused(parts.status, Some((parts, bytes))) };
             Err((permit, failed))
         }
+        body => {
+            expert.metrics.attempted(if parts.status.is_client_error() { AttemptResult::ClientError } else { AttemptResult::Ok });
+            Ok(Answer { parts, body, permit, sent })
+        }
     }
+}
+
+/// What an expert's answer turns out to be.
+enum Begun {
+    Answer(AnswerBody),
+    /// An error, in spite of its status.
+    Fault(Fault),
+}
+
+/// As much of the body as has to be seen before the client sees any.
+async fn read(parts: &response::Parts, body: Incoming, expert: &Expert, sent: Instant) -> Result<Begun, Trouble> {
+    let until = sent + expert.total;
+    let readable = parts.status.is_success() && !parts.headers.contains_key(header::CONTENT_ENCODING);
+    if parts.status.is_success() && is(&parts.headers, "text/event-stream") {
+        // Many servers send the head at once and think afterwards: a stream has begun with its first event.
+        return first(body, readable, until.min(sent + expert.first_byte)).await.map(|first| match first {
+            First::Begun(first, rest) => Begun::Answer(AnswerBody::Events(first, rest)),
+            First::Fault(fault) => Begun::Fault(fault),
+        });
+    }
+    let bytes = match collect(body, WHOLE_BYTES, expert.idle, until).await? {
+        Collected::Whole(bytes) => bytes,
+        Collected::Large(prefix, rest) => return Ok(Begun::Answer(AnswerBody::Large(prefix, rest))),
+    };
+    if readable && (bytes.trim_ascii().is_empty() || is_cut(parts, &bytes)) {
+        return Err(Trouble::Cut);
+    }
+    if readable && is(&parts.headers, "text/html") {
+        return Err(Trouble::Page);
+    }
+    let fault = if readable { wire::answer::fault(&bytes) } else { None };
+    Ok(fault.map_or_else(|| Begun::Answer(AnswerBody::Whole(bytes)), Begun::Fault))
+}
+
+/// What an error status says of its expert; `None` where it is the request's own, which any expert would refuse.
+fn blame(status: StatusCode, call: Call<'_>, expert: &Expert) -> Option<health::Outcome> {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Some(health::Outcome::Failure),
+        status if status.is_server_error() => Some(health::Outcome::Failure),
+        // Where the client's own key goes on, these are for the client; else this router is not let in.
+        _ if forwarded_authorization(call, expert).is_some() => None,
+        StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED => Some(health::Outcome::Failure),
+        // The name of the model and the path are the router's. No failure: a request can bring these about by what it asks for.
+        StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(health::Outcome::Success),
+        _ => None,
+    }
+}
+
+/// An error that came as a success gets the status it should have had.
+fn become_an_error(parts: &mut response::Parts, status: u16) {
+    parts.status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
 }
 
 /// To the response's head, within the first-byte time-out; once more where a pooled connection turned out to be closed.
@@ -248,15 +316,24 @@ fn request(call: Call<'_>, expert: &Expert) -> Request<Full<Bytes>> {
         body_overrides: &described.body_overrides,
         ask_usage: true,
     });
-    let forwarded = call.headers.get(header::AUTHORIZATION).filter(|_| expert.forward_authorization && !call.authorization_is_ours);
+    let forwarded = forwarded_authorization(call, expert);
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = expert.uri(call.inbound.endpoint()).clone();
-    *request.headers_mut() = headers::to_expert(call.headers, forwarded.or(expert.authorization.as_ref()), call.request_id);
+    let authorization = match forwarded {
+        Some(clients) => Authorization::Clients(clients),
+        None => Authorization::Ours(expert.authorization.as_ref()),
+    };
+    *request.headers_mut() = headers::to_expert(call.headers, authorization, call.request_id);
     if let Some(told) = call.told {
         told.tell(request.headers_mut());
     }
     request
+}
+
+/// The client's own key, where it is meant for the expert.
+fn forwarded_authorization<'a>(call: Call<'a>, expert: &Expert) -> Option<&'a HeaderValue> {
+    call.headers.get(header::AUTHORIZATION).filter(|_| expert.forward_authorization && !call.authorization_is_ours)
 }
 
 /// Nothing but the connection's end marks the body's end: it proves nothing.
@@ -267,47 +344,56 @@ pub fn is_close_delimited(parts: &response::Parts) -> bool {
 
 /// A body that should be JSON, ended with its connection, and is not whole.
 fn is_cut(parts: &response::Parts, body: &[u8]) -> bool {
-    let json = |value: &HeaderValue| value.as_bytes().get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/json"));
     is_close_delimited(parts)
         && parts.status.is_success()
         && !parts.headers.contains_key(header::CONTENT_ENCODING)
-        && parts.headers.get(header::CONTENT_TYPE).is_some_and(json)
+        && is(&parts.headers, "application/json")
         && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_err()
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    let is_events = |value: &HeaderValue| value.as_bytes().get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"));
-    headers.get(header::CONTENT_TYPE).is_some_and(is_events)
+/// Whether a body is of that type, whatever its parameters.
+fn is(headers: &HeaderMap, kind: &str) -> bool {
+    let starts = |value: &HeaderValue| value.as_bytes().get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind.as_bytes()));
+    headers.get(header::CONTENT_TYPE).is_some_and(starts)
 }
 
-/// 429 or 5xx, kept for the client in case nobody does better.
-async fn error_in_words(parts: response::Parts, body: Incoming) -> Failed {
-    let limited = parts.status == StatusCode::TOO_MANY_REQUESTS;
-    let result = if limited { AttemptResult::RateLimited } else { AttemptResult::ServerError };
-    let until = Instant::now() + KEPT_ERROR_TIME;
-    let kept = match collect(body, KEPT_ERROR_BYTES, KEPT_ERROR_TIME, until).await {
-        Ok(Collected::Whole(bytes)) => Some((parts, bytes)),
+/// The body of an error, kept for the client in case nobody does better.
+async fn error_in_words(body: Incoming) -> Option<Bytes> {
+    match collect(body, KEPT_ERROR_BYTES, KEPT_ERROR_TIME, Instant::now() + KEPT_ERROR_TIME).await {
+        Ok(Collected::Whole(bytes)) => Some(bytes),
         Ok(Collected::Large(..)) | Err(_) => None,
+    }
+}
+
+/// The expert answered with an error that another may not have.
+fn refused(status: StatusCode, kept: Option<(response::Parts, Bytes)>) -> Failed {
+    let result = match status {
+        StatusCode::TOO_MANY_REQUESTS => AttemptResult::RateLimited,
+        status if status.is_server_error() => AttemptResult::ServerError,
+        _ => AttemptResult::ClientError,
     };
-    let failure = Failure::new(
-        Outcome::UpstreamStatus,
-        if limited { Kind::RateLimit } else { Kind::BadGateway },
-        "the expert answered with an error",
-    );
-    Failed { result, kept, failure }
+    let kind = if result == AttemptResult::RateLimited { Kind::RateLimit } else { Kind::BadGateway };
+    let failure = Failure::new(Outcome::UpstreamStatus, kind, "the expert answered with an error");
+    Failed { result, kept, failure, over_context: false }
+}
+
+/// A login or an error page of something before the expert.
+fn page() -> Failed {
+    let failure = Failure::new(Outcome::UpstreamStatus, Kind::BadGateway, "the expert answered with a page instead of JSON");
+    Failed { result: AttemptResult::ServerError, kept: None, failure, over_context: false }
 }
 
 fn unreachable_expert() -> Failed {
     let failure = Failure::new(Outcome::UpstreamConnect, Kind::BadGateway, "the expert cannot be reached");
-    Failed { result: AttemptResult::Connect, kept: None, failure }
+    Failed { result: AttemptResult::Connect, kept: None, failure, over_context: false }
 }
 
 fn broken(result: AttemptResult) -> Failed {
     let failure = Failure::new(Outcome::UpstreamReset, Kind::BadGateway, "the expert broke the connection before its answer was whole");
-    Failed { result, kept: None, failure }
+    Failed { result, kept: None, failure, over_context: false }
 }
 
 fn late() -> Failed {
     let failure = Failure::new(Outcome::UpstreamTimeout, Kind::Timeout, "the expert did not answer in time");
-    Failed { result: AttemptResult::Timeout, kept: None, failure }
+    Failed { result: AttemptResult::Timeout, kept: None, failure, over_context: false }
 }

@@ -59,13 +59,32 @@ fn is_kept_back(name: &HeaderName) -> bool {
         || name.as_str().starts_with("x-envoy-")
 }
 
-/// Headers for an expert. `authorization` is what it is to see, if anything.
+/// Whose key an expert gets to see.
+#[derive(Debug, Clone, Copy)]
+pub enum Authorization<'a> {
+    /// The client's own.
+    Clients(&'a HeaderValue),
+    /// This router's for the expert, if it has one.
+    Ours(Option<&'a HeaderValue>),
+}
+
+/// Which account of the client's key is to pay: with a key of ours, a provider would refuse the request for it.
+fn is_of_the_clients_key(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "openai-organization" | "openai-project")
+}
+
+/// Headers for an expert.
 #[must_use]
-pub fn to_expert(client: &HeaderMap, authorization: Option<&HeaderValue>, request_id: &HeaderValue) -> HeaderMap {
+pub fn to_expert(client: &HeaderMap, authorization: Authorization<'_>, request_id: &HeaderValue) -> HeaderMap {
+    let (ours, authorization) = match authorization {
+        Authorization::Clients(key) => (false, Some(key)),
+        Authorization::Ours(key) => (true, key),
+    };
     let mut headers = HeaderMap::with_capacity(client.len() + 4);
     let connection = client.contains_key(header::CONNECTION);
     for (name, value) in client {
-        if is_hop_by_hop(name) || is_kept_back(name) || (connection && listed(client, name)) {
+        let of_another_key = ours && is_of_the_clients_key(name);
+        if is_hop_by_hop(name) || is_kept_back(name) || of_another_key || (connection && listed(client, name)) {
             continue;
         }
         headers.append(name, value.clone());
@@ -133,15 +152,22 @@ mod tests {
             ("x-expert-router-objective", "cost"),
             ("accept-encoding", "gzip"),
             ("openai-beta", "v2"),
+            ("openai-organization", "org"),
+            ("openai-project", "p"),
             ("user-agent", "sdk"),
             ("te", "trailers"),
         ]);
         let id = HeaderValue::from_static("id-1");
-        let sent = to_expert(&client, None, &id);
+        let sent = to_expert(&client, Authorization::Ours(None), &id);
         assert_eq!(names(&sent), ["accept-encoding", "content-type", "openai-beta", "user-agent", "x-request-id"]);
         assert_eq!(sent[header::ACCEPT_ENCODING], "identity");
         let token = HeaderValue::from_static("Bearer expert");
-        assert_eq!(to_expert(&client, Some(&token), &id)[header::AUTHORIZATION], "Bearer expert");
+        assert_eq!(to_expert(&client, Authorization::Ours(Some(&token)), &id)[header::AUTHORIZATION], "Bearer expert");
+        let sent = to_expert(&client, Authorization::Clients(&token), &id);
+        assert_eq!(
+            (&sent[header::AUTHORIZATION], &sent["openai-organization"], &sent["openai-project"]),
+            (&token, &"org".parse().unwrap(), &"p".parse().unwrap())
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::{
 use http::HeaderValue;
 use model::bundle::Output;
 use routing::{Reason, health};
-use wire::{Description, Usage, sse::Piece};
+use wire::{Description, Usage, sse::Piece, usage::Seeker};
 
 pub use later::Later;
 pub use money::{Money, Work};
@@ -78,6 +78,7 @@ struct Served {
     usage: Option<Usage>,
     content_events: u64,
     content_bytes: u64,
+    seeker: Seeker,
     first_content: Option<Duration>,
     money: Option<Money>,
 }
@@ -156,6 +157,7 @@ impl Meter {
             usage: None,
             content_events: 0,
             content_bytes: 0,
+            seeker: Seeker::default(),
             first_content: None,
             money: None,
         }));
@@ -203,7 +205,10 @@ impl Meter {
         }
         let served = self.served.as_mut()?;
         served.usage = if readable { Usage::of_body(body) } else { None };
-        served.content_bytes = body.len() as u64;
+        if served.usage.is_none() {
+            let text = if readable { wire::answer::text_bytes(body) } else { None };
+            served.content_bytes = text.unwrap_or(body.len()) as u64;
+        }
         if readable {
             self.aside.piece(body);
             self.attempts.trace.note(|notes| notes.described(Description::of_body(body)));
@@ -214,10 +219,11 @@ impl Meter {
         self.money().filter(|money| money.priced).map(|money| money.cost_usd)
     }
 
-    /// Bytes of a body too large to be looked into.
-    pub fn passed(&mut self, bytes: usize) {
+    /// A piece of a body too large to be looked into, but for its ends.
+    pub fn passed(&mut self, bytes: &[u8]) {
         if let Some(served) = &mut self.served {
-            served.content_bytes += bytes as u64;
+            served.content_bytes += bytes.len() as u64;
+            served.seeker.push(bytes);
         }
     }
 
@@ -235,10 +241,15 @@ impl Meter {
         let served = self.served.as_mut()?;
         if served.money.is_none() {
             let index = served.permit.expert().index;
+            served.usage = served.usage.or_else(|| served.seeker.usage());
             let usage = served.usage.unwrap_or_else(|| {
                 let prompt_tokens = prompt_tokens + self.state.table.prepended_tokens(index);
-                // One event carries one token with most servers; four bytes of text are one token where an event carries more.
-                let completion_tokens = served.content_events.max(served.content_bytes.div_ceil(4));
+                let completion_tokens = match served.operation {
+                    // Vectors are not written, however long they are.
+                    Operation::Embeddings => 0,
+                    // One event carries one token with most servers; four bytes of text are one token where an event carries more.
+                    Operation::Chat | Operation::TextCompletion => served.content_events.max(served.content_bytes.div_ceil(4)),
+                };
                 Usage { prompt_tokens, completion_tokens, cached_tokens: 0 }
             });
             let busy_seconds = served.sent.elapsed().as_secs_f64() / served.permit.mean_at_once().max(1.0);

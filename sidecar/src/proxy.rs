@@ -14,7 +14,7 @@ use wire::{Endpoint, ErrorBody, Inbound, Kind, sse::Filter};
 use crate::{
     controls::{self, Controls},
     decide::{self, Choice, Scoring},
-    failure::{Failure, Outcome},
+    failure::{self, Failure, Outcome},
     forward::{self, Answer, AnswerBody, Call},
     headers,
     keys::Client,
@@ -38,8 +38,14 @@ pub async fn proxy(meter: Box<Meter>, endpoint: Endpoint, request: Request<Incom
 async fn serve(meter: &mut Meter, endpoint: Endpoint, request: Request<Incoming>) -> Result<(Answer, Choice, Inbound), Failure> {
     let (shared, state) = (meter.shared().clone(), meter.state().clone());
     let (head, body) = request.into_parts();
-    let client = admit(meter, &head.headers)?;
-    let controls = Controls::parse(&head.headers, state.session_header.as_ref())?;
+    let seen = admit(meter, &head.headers).and_then(|client| Ok((client, Controls::parse(&head.headers, state.session_header.as_ref())?)));
+    let (client, controls) = match seen {
+        Ok(seen) => seen,
+        Err(failure) => {
+            read::leave(body, &head.headers, shared.limits).await;
+            return Err(failure);
+        }
+    };
     let reading = Instant::now();
     let body = read::body(body, &head.headers, shared.limits).instrument(tracing::debug_span!("read")).await?;
     let read = reading.elapsed();
@@ -97,7 +103,12 @@ fn respond(mut meter: Box<Meter>, answer: Answer, choice: &Choice, inbound: &Inb
     let readable = !parts.headers.contains_key(header::CONTENT_ENCODING);
     let close_delimited = forward::is_close_delimited(&parts);
     let outgoing = match body {
-        AnswerBody::Whole(bytes) => {
+        AnswerBody::Whole(mut bytes) => {
+            let is_error = parts.status.is_client_error() || parts.status.is_server_error();
+            if is_error && readable && !wire::answer::is_object(&bytes) {
+                bytes = failure::in_our_words(parts.status, parts.headers.get(header::CONTENT_TYPE), &bytes);
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            }
             if let Some(cost) = meter.whole(&bytes, readable) {
                 headers.insert(headers::COST, headers::number(cost));
             }

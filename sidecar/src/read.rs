@@ -98,8 +98,19 @@ fn too_slow(limits: Limits) -> Failure {
     Failure::new(Outcome::SlowBody, Kind::RequestTimeout, message).closing()
 }
 
+/// A body that nobody will look at, thrown away for the same reason: the answer is known from the head alone.
+pub async fn leave(mut incoming: Incoming, headers: &HeaderMap, limits: Limits) {
+    if !headers.contains_key(header::EXPECT) && !incoming.is_end_stream() {
+        discard(&mut incoming, limits.bytes).await;
+    }
+}
+
 async fn too_large(incoming: &mut Incoming, limits: Limits) -> Failure {
-    let mut left = limits.bytes.saturating_mul(LINGER_CAPS);
+    discard(incoming, limits.bytes.saturating_mul(LINGER_CAPS)).await;
+    over_the_cap(limits)
+}
+
+async fn discard(incoming: &mut Incoming, mut left: usize) {
     let discard = async {
         while let Some(Ok(frame)) = incoming.frame().await {
             left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
@@ -110,7 +121,6 @@ async fn too_large(incoming: &mut Incoming, limits: Limits) -> Failure {
     };
     // Over the time or not: the answer is the same.
     let _ = tokio::time::timeout(LINGER, discard).await;
-    over_the_cap(limits)
 }
 
 fn over_the_cap(limits: Limits) -> Failure {

@@ -29,25 +29,25 @@ use crate::{
 /// None: what goes wrong is an answer too.
 pub async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Outgoing>, Infallible> {
     let path = request.uri().path();
-    let Some(below) = path.strip_prefix("/v1") else { return Ok(lost(&shared, &request, None)) };
+    let Some(below) = path.strip_prefix("/v1") else { return Ok(lost(&shared, request, None).await) };
     let response = if let Some(endpoint) = Endpoint::of_path(below) {
         if request.method() != Method::POST {
-            return Ok(lost(&shared, &request, Some("POST")));
+            return Ok(lost(&shared, request, Some("POST")).await);
         }
         proxy(begin(&shared, label(endpoint), &request), endpoint, request).await
     } else if below == "/route" {
         if request.method() != Method::POST {
-            return Ok(lost(&shared, &request, Some("POST")));
+            return Ok(lost(&shared, request, Some("POST")).await);
         }
         route(begin(&shared, EndpointLabel::Route, &request), request).await
     } else if below == "/models" || below.starts_with("/models/") {
         // Of an answer to HEAD the server sends the head alone.
         if request.method() != Method::GET && request.method() != Method::HEAD {
-            return Ok(lost(&shared, &request, Some("GET")));
+            return Ok(lost(&shared, request, Some("GET")).await);
         }
         models(begin(&shared, EndpointLabel::Models, &request), &request)
     } else {
-        lost(&shared, &request, None)
+        lost(&shared, request, None).await
     };
     Ok(response)
 }
@@ -62,8 +62,10 @@ fn label(endpoint: Endpoint) -> EndpointLabel {
 }
 
 /// 404, or 405 with the method there is.
-fn lost(shared: &Arc<Shared>, request: &Request<Incoming>, allowed: Option<&'static str>) -> Response<Outgoing> {
-    let meter = begin(shared, EndpointLabel::Other, request);
+async fn lost(shared: &Arc<Shared>, request: Request<Incoming>, allowed: Option<&'static str>) -> Response<Outgoing> {
+    let meter = begin(shared, EndpointLabel::Other, &request);
+    let (head, body) = request.into_parts();
+    read::leave(body, &head.headers, shared.limits).await;
     let mut response = refuse(meter, &no_such_path(allowed));
     if let Some(method) = allowed {
         response.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static(method));

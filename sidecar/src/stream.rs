@@ -108,6 +108,8 @@ pub struct Relay {
     timer: Pin<Box<Sleep>>,
     phase: Phase,
     done_seen: bool,
+    /// The expert itself said that something went wrong.
+    failed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +129,7 @@ impl Relay {
         let last = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until(passage.until.min(last + passage.idle).into()));
         let meter = Later::new(meter);
-        Self { passage, meter, last, timer, phase: Phase::Running, done_seen: false }
+        Self { passage, meter, last, timer, phase: Phase::Running, done_seen: false, failed: false }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
@@ -158,13 +160,13 @@ impl Relay {
                     // Trailers are not passed on: they would have to be announced before the body.
                     frame.into_data().map_or(Bytes::new(), |bytes| self.pass(bytes))
                 }
-                // The answer was whole, whatever became of its connection.
-                Poll::Ready(Some(Err(_))) if self.done_seen => self.finish(),
+                // The answer was whole, or the client knows already, whatever became of the connection.
+                Poll::Ready(Some(Err(_))) if self.done_seen || self.failed => self.finish(),
                 Poll::Ready(Some(Err(_))) => self.break_off(CutCause::Upstream),
                 Poll::Ready(None) => self.finish(),
                 Poll::Pending => match self.overdue(context) {
                     None => return Poll::Pending,
-                    Some(_) if self.done_seen => self.finish(),
+                    Some(_) if self.done_seen || self.failed => self.finish(),
                     Some(cause) => self.break_off(cause),
                 },
             };
@@ -177,20 +179,31 @@ impl Relay {
     /// A piece: noted, and what of it the client gets.
     fn pass(&mut self, bytes: Bytes) -> Bytes {
         let Some((_, filter)) = &mut self.passage.events else {
-            self.meter.note(|meter| meter.passed(bytes.len()));
+            self.meter.note(|meter| meter.passed(&bytes));
             return bytes;
         };
         let piece = filter.push(bytes);
+        self.notice_error(piece.seen.error);
+        if piece.seen.done && !self.failed {
+            self.meter.note(|meter| meter.outcome(Outcome::Ok));
+        }
         if piece.seen.done {
             // A client may go as soon as it has seen this; the answer was whole.
             self.done_seen = true;
             self.passage.idle = self.passage.idle.min(AFTER_DONE);
             let until = self.passage.until.min(self.last + self.passage.idle);
             self.timer.as_mut().reset(until.into());
-            self.meter.note(|meter| meter.outcome(Outcome::Ok));
         }
         self.meter.note(|meter| meter.piece(&piece));
         piece.out
+    }
+
+    /// The client has it from the expert itself that there will be no whole answer.
+    fn notice_error(&mut self, seen: bool) {
+        if seen && !self.failed {
+            self.failed = true;
+            self.meter.note(|meter| meter.broke_off(CutCause::Upstream));
+        }
     }
 
     /// The body ended as HTTP has it. Whether the answer did is another question.
@@ -206,7 +219,12 @@ impl Relay {
         };
         let piece = filter.finish();
         self.done_seen |= piece.seen.done;
+        self.notice_error(piece.seen.error);
         self.meter.note(|meter| meter.piece(&piece));
+        if self.failed {
+            self.phase = Phase::Ended;
+            return piece.out;
+        }
         if !self.done_seen && self.passage.close_delimited {
             return self.break_off(CutCause::Upstream);
         }

@@ -79,13 +79,14 @@ fn status_of_word(word: &str) -> Option<u16> {
 /// What servers call a request that is longer than their model's context.
 const OVER_CONTEXT: [&str; 2] = ["context_length_exceeded", "exceed_context_size_error"];
 
-/// Is this error that the request is longer than the model's context? Servers that do not say so in `code` or `type` are not guessed at.
+/// Is this error that the request is longer than the model's context? vLLM and others say so in words only.
 #[must_use]
 pub fn exceeds_context(body: &[u8]) -> bool {
     let Some(members) = str::from_utf8(body).ok().and_then(|text| json::members(text).ok()) else { return false };
     let Some(error) = json::find(&members, "error").and_then(|error| json::members(error).ok()) else { return false };
     let words = ["code", "type"].iter().filter_map(|name| json::find(&error, name).and_then(json::text));
-    words.into_iter().any(|word| OVER_CONTEXT.contains(&&*word))
+    let said = json::find(&error, "message").and_then(json::text).is_some_and(|message| message.contains("context length"));
+    said || words.into_iter().any(|word| OVER_CONTEXT.contains(&&*word))
 }
 
 /// Is it a JSON object, as every error in OpenAI's shape?
@@ -174,6 +175,7 @@ mod tests {
     fn a_request_over_the_context_is_known_by_its_code_or_type() {
         assert!(exceeds_context(br#"{"error":{"code":"context_length_exceeded"}}"#));
         assert!(exceeds_context(br#"{"error":{"code":400,"type":"exceed_context_size_error"}}"#));
+        assert!(exceeds_context(br#"{"error":{"code":400,"message":"This model's maximum context length is 8 tokens."}}"#));
         assert!(!exceeds_context(br#"{"error":{"code":"invalid_value","message":"context_length_exceeded"}}"#));
         assert!(!exceeds_context(b"context_length_exceeded"));
     }

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use wire::{answer::Fault, sse::Opening};
 
 /// What was read.
 #[derive(Debug)]
@@ -23,7 +24,12 @@ pub(super) enum Trouble {
     Cut,
     /// The time did.
     Late,
+    /// It was whole, and no answer: a page for people.
+    Page,
 }
+
+/// A first line of data longer than this has begun, whatever it says.
+const MAX_OPENING: usize = 16 << 10;
 
 pub(super) async fn collect(mut body: Incoming, cap: usize, idle: Duration, until: Instant) -> Result<Collected, Trouble> {
     let Some(first) = piece(&mut body, idle, until).await? else { return Ok(Collected::Whole(Bytes::new())) };
@@ -43,16 +49,43 @@ pub(super) async fn collect(mut body: Incoming, cap: usize, idle: Duration, unti
     Ok(Collected::Whole(whole.freeze()))
 }
 
-/// The first piece of a body that has to have one, and the rest.
-pub(super) async fn first(mut body: Incoming, until: Instant) -> Result<(Bytes, Incoming), Trouble> {
+/// A stream's beginning.
+#[derive(Debug)]
+pub(super) enum First {
+    /// What there is of the answer, and the rest.
+    Begun(Bytes, Incoming),
+    /// An error came in its place.
+    Fault(Fault),
+}
+
+/// A stream, up to the first of it that says something. `readable`: it is not compressed.
+pub(super) async fn first(mut body: Incoming, readable: bool, until: Instant) -> Result<First, Trouble> {
+    let mut begun = Bytes::new();
     loop {
         let patience = until.saturating_duration_since(Instant::now());
-        match piece(&mut body, patience, until).await? {
-            Some(bytes) if bytes.is_empty() => {}
-            Some(bytes) => return Ok((bytes, body)),
-            None => return Err(Trouble::Cut),
+        let next = piece(&mut body, patience, until).await?;
+        let ended = next.is_none();
+        // An end ends the last line, too.
+        begun = joined(begun, next.unwrap_or_else(|| Bytes::from_static(b"\n")));
+        if begun.is_empty() {
+            continue;
+        }
+        match wire::sse::opening(&begun) {
+            Opening::Fault(fault) if readable => return Ok(First::Fault(fault)),
+            Opening::Nothing if ended => return Err(Trouble::Cut),
+            Opening::Nothing if readable && begun.len() < MAX_OPENING => {}
+            _ => return Ok(First::Begun(begun, body)),
         }
     }
+}
+
+fn joined(begun: Bytes, next: Bytes) -> Bytes {
+    if begun.is_empty() {
+        return next;
+    }
+    let mut whole = BytesMut::from(begun);
+    whole.extend_from_slice(&next);
+    whole.freeze()
 }
 
 async fn piece(body: &mut Incoming, idle: Duration, until: Instant) -> Result<Option<Bytes>, Trouble> {

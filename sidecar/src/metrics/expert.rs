@@ -13,11 +13,11 @@ use crate::failure::Outcome;
 pub enum AttemptResult {
     /// 2xx.
     Ok,
-    /// 4xx but 429: the request's fault, not the expert's.
+    /// 4xx but 429: the request's fault, or this router's, which the expert does not let in.
     ClientError,
     /// 429.
     RateLimited,
-    /// 5xx, or a redirect.
+    /// 5xx, a redirect, or a page for people.
     ServerError,
     /// No connection.
     Connect,
@@ -25,7 +25,7 @@ pub enum AttemptResult {
     Timeout,
     /// Connection closed before an answer.
     Reset,
-    /// Whole answers only: it broke off before any of it was passed on.
+    /// It was empty, or broke off before any of it was passed on.
     Cut,
     /// The client went away first.
     Cancelled,

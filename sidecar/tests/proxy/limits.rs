@@ -83,6 +83,23 @@ async fn a_body_of_33_mib_gets_413_also_where_no_length_was_claimed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_by_the_head_alone_may_finish_writing_and_reads_why() {
+    let (expert, router) = one("").await;
+    let body = "x".repeat(20 << 20);
+    let refused = [("/v1/nothing", "", 404), ("/v1/chat/completions", "x-expert-router-objective: cheapest\r\n", 400)];
+    for (path, header, status) in refused {
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\n{header}connection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+        let answer = raw(router.listen, format!("{head}{body}").as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
+    // A client that asks first is answered before it writes.
+    let asks = "POST /v1/nothing HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 100\r\n\r\n";
+    let answer = raw(router.listen, asks.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    assert_eq!(expert.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_stops_coming_gets_408() {
     let (expert, router) = one("--body-idle-seconds 0.2").await;
     let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"model\":";

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod answers;
 mod aside;
 mod forwarding;
 mod health;
