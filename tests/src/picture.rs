@@ -1,9 +1,12 @@
 //! Draws a dashboard as Grafana would lay it out, with what a Prometheus has, as one SVG: for docs/dashboards, where a reader wants to see
 //! what a page shows before installing anything. Lines, numbers, bars and tables; no attempt at Grafana's looks.
 
+mod graph;
+
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use anyhow::{Context, Result};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use crate::prometheus::{Prometheus, substituted};
@@ -13,7 +16,7 @@ const COLOURS: [&str; 8] = ["#3b6fd4", "#d9822b", "#1a9850", "#b23aa8", "#c0392b
 /// Lines of a legend, rows of a table.
 const ROWS: usize = 5;
 const STYLE: &str = "<style>text{font:12px system-ui,sans-serif;fill:#1c2430}.soft{fill:#5b6675}.big{font-size:22px}.row{font-weight:600;\
-    font-size:13px}rect.back{fill:#f6f7f9}rect.card{fill:#fff;stroke:#dfe3e8}polyline{fill:none;stroke-width:1.5}\
+    font-size:13px}rect.back{fill:#f6f7f9}rect.card{fill:#fff;stroke:#dfe3e8}polyline{fill:none;stroke-width:1.5}polygon{opacity:.8}\
     @media(prefers-color-scheme:dark){text{fill:#e6eaf0}.soft{fill:#97a3b3}rect.back{fill:#12161c}rect.card{fill:#1b2129;stroke:#2c343f}}</style>";
 
 /// One line: its name and its points in time.
@@ -52,7 +55,10 @@ pub async fn draw(dashboard: &Value, prometheus: &Prometheus, start: f64, end: f
             }
             "table" => table(&mut svg, panel, prometheus, end, w).await?,
             "bargauge" => bars(&mut svg, &lines(panel, prometheus, end, end).await?, unit, w),
-            _ => graph(&mut svg, &lines(panel, prometheus, start, end).await?, unit, [w, h], end - start),
+            _ => {
+                let stacking = panel["fieldConfig"]["defaults"]["custom"]["stacking"]["mode"].as_str().unwrap_or_default();
+                graph::draw(&mut svg, lines(panel, prometheus, start, end).await?, stacking, unit, [w, h], [start, end]);
+            }
         }
         svg.push_str("</g>");
     }
@@ -89,30 +95,6 @@ fn legend(format: &str, labels: &Value) -> String {
     text
 }
 
-fn graph(svg: &mut String, lines: &[Line], unit: &str, [w, h]: [f64; 2], seconds: f64) {
-    let top = lines.iter().flat_map(|(_, points)| points).map(|(_, value)| *value).fold(0.0, f64::max);
-    let low = lines.iter().flat_map(|(_, points)| points).map(|(_, value)| *value).fold(0.0, f64::min);
-    let legend_height = 16.0 * lines.len().min(ROWS) as f64;
-    let [left, right, above, below] = [12.0, w - 14.0, 34.0, h - 18.0 - legend_height];
-    let first = lines.iter().filter_map(|(_, points)| Some(points.first()?.0)).fold(f64::MAX, f64::min);
-    for (index, (name, points)) in lines.iter().enumerate() {
-        let colour = COLOURS[index % COLOURS.len()];
-        let at = |(time, value): &(f64, f64)| {
-            let x = left + (right - left) * ((time - first) / seconds.max(1.0)).min(1.0);
-            let y = below - (below - above) * (value - low) / (top - low).max(f64::MIN_POSITIVE);
-            format!("{x:.1},{y:.1}")
-        };
-        let _ = write!(svg, "<polyline stroke=\"{colour}\" points=\"{}\"/>", points.iter().map(at).collect::<Vec<_>>().join(" "));
-        if index < ROWS {
-            let y = below + 18.0 + 16.0 * index as f64;
-            let last = points.last().map_or("-".into(), |(_, value)| shown(*value, unit));
-            let _ = write!(svg, "<rect x=\"12\" y=\"{}\" width=\"10\" height=\"3\" fill=\"{colour}\"/>", y - 5.0);
-            let _ = write!(svg, "<text x=\"28\" y=\"{y}\">{}  <tspan class=\"soft\">{last}</tspan></text>", escaped(name));
-        }
-    }
-    let _ = write!(svg, "<text class=\"soft\" x=\"{right}\" y=\"21\" text-anchor=\"end\">up to {}</text>", shown(top, unit));
-}
-
 fn bars(svg: &mut String, lines: &[Line], unit: &str, w: f64) {
     let top = lines.iter().filter_map(|(_, points)| Some(points.last()?.1)).fold(1.0, f64::max);
     for (index, (name, points)) in lines.iter().enumerate().take(ROWS) {
@@ -136,7 +118,7 @@ async fn table(svg: &mut String, panel: &Value, prometheus: &Prometheus, end: f6
             rows.entry(name).or_insert_with(|| vec![None; targets.len()])[index] = value;
         }
     }
-    let column = |index: usize| 300.0 + (w - 320.0) * (index + 1) as f64 / targets.len() as f64;
+    let column = |index: usize| 230.0 + (w - 250.0) * (index + 1) as f64 / targets.len() as f64;
     let mut units = BTreeMap::new();
     for override_ in panel["fieldConfig"]["overrides"].as_array().into_iter().flatten() {
         units.insert(
@@ -171,7 +153,7 @@ fn shown(value: f64, unit: &str) -> String {
         size if size >= 1e9 => format!("{:.1} G", value / 1e9),
         size if size >= 1e6 => format!("{:.1} M", value / 1e6),
         size if size >= 1e3 => format!("{:.1} k", value / 1e3),
-        size if size >= 10.0 => format!("{value:.0}"),
+        size if size >= 10.0 || size.fract() == 0.0 => format!("{value:.0}"),
         size if size >= 0.1 => format!("{value:.2}"),
         _ => format!("{value:.4}"),
     };
@@ -185,7 +167,8 @@ fn shown(value: f64, unit: &str) -> String {
         "s" => format!("{value:.1} s"),
         "reqps" => format!("{}/s", short(value)),
         "bool" => if value > 0.0 { "yes" } else { "no" }.to_owned(),
-        "dateTimeAsIso" => format!("{:.0} days after 1970", value / 86_400_000.0),
+        "bytes" => format!("{}B", short(value)),
+        "dateTimeAsIso" => Timestamp::from_millisecond(value as i64).map_or("-".into(), |at| at.to_string().chars().take(10).collect()),
         _ => format!("{}{}", short(value), unit.strip_prefix("suffix:").unwrap_or_default()),
     }
 }
@@ -200,5 +183,8 @@ mod tests {
         assert_eq!(shown(1234.0, "currencyUSD"), "$1.2 k");
         assert_eq!(shown(0.125, "percentunit"), "12.5 %");
         assert_eq!(shown(12.0, "suffix: tokens/s"), "12 tokens/s");
+        assert_eq!((shown(2.0, "short"), shown(2.5, "short")), ("2".to_owned(), "2.50".to_owned()));
+        assert_eq!(shown(62_800_000.0, "bytes"), "62.8 MB");
+        assert_eq!(shown(4_102_444_800_000.0, "dateTimeAsIso"), "2100-01-01");
     }
 }

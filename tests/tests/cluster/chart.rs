@@ -94,16 +94,21 @@ async fn dashboards_and_rules_are_delivered_whole() {
         assert_eq!(delivered["data"][&file], fs::read_to_string(&path).unwrap());
         assert_eq!(delivered["metadata"]["labels"]["grafana_dashboard"], "yes");
     }
-    let rendered = namespace.cluster.helm(&[
-        "template",
-        "xr",
-        CHART,
-        "--set",
-        "prometheusRule.enabled=true",
-        "--show-only",
-        "templates/monitoring.yaml",
-    ]);
-    let rule: Value = serde_saphyr::from_str(&rendered.unwrap()).unwrap();
+    let rule = |set: &str| -> Value {
+        let only = ["--show-only", "templates/monitoring.yaml"];
+        let rendered = namespace.cluster.helm(&["template", "xr", CHART, "--set", set, only[0], only[1]]).unwrap();
+        serde_saphyr::from_str(&rendered).unwrap()
+    };
+    let elsewhere = rule("prometheusRule.enabled=true,prometheusRule.runbooks=https://git.example.com/runbooks/");
+    let links: Vec<_> =
+        elsewhere["spec"]["groups"][1]["rules"].as_array().unwrap().iter().map(|rule| &rule["annotations"]["runbook_url"]).collect();
+    assert!(
+        links
+            .iter()
+            .all(|link| link.as_str().unwrap().starts_with("https://git.example.com/runbooks/") && link.as_str().unwrap().ends_with(".md")),
+        "{links:?}"
+    );
+    let rule = rule("prometheusRule.enabled=true");
     let rules: Value = serde_saphyr::from_str(&fs::read_to_string(folder.join("rules/expert-router.yaml")).unwrap()).unwrap();
     assert_eq!((&rule["kind"], &rule["spec"]), (&json!("PrometheusRule"), &rules));
 }

@@ -53,7 +53,7 @@ struct Values {
     /// A PodMonitor for the operator (routers have their own, made by the operator). Needs the Prometheus operator.
     pod_monitor: PodMonitor,
     /// Alerts and recording rules as a PrometheusRule. Needs the Prometheus operator.
-    prometheus_rule: Monitoring,
+    prometheus_rule: PrometheusRule,
     /// Grafana dashboards as ConfigMaps, for the sidecar that loads them.
     dashboards: Dashboards,
     /// The Pod of `helm test`.
@@ -309,11 +309,14 @@ impl Default for PodMonitor {
 #[derive(Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(deny_unknown_fields)]
-struct Monitoring {
+struct PrometheusRule {
     /// Make it.
     enabled: bool,
     /// Labels by which your Prometheus selects it.
     labels: Labels,
+    /// Where you keep the pages of `docs/runbooks`, such as `https://git.example.com/expert-router/docs/runbooks`: alerts link there. Empty: they
+    /// name the file.
+    runbooks: String,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]

@@ -114,7 +114,7 @@ fn tables() -> Row {
             column(cost.as_str(), "Spent", Unit::Dollars),
             column(baseline.as_str(), "Baseline", Unit::Dollars),
             column(format!("{baseline} - {cost}"), "Saved", Unit::Dollars),
-            column(format!("1 - {cost} / {baseline}"), "Saved of baseline", Unit::Share),
+            column(format!("1 - {cost} / {baseline}"), "Share saved", Unit::Share),
             column(by(labels, "expert_router_tokens_total{type=\"input\"}"), "Input", Unit::Tokens),
             column(by(labels, "expert_router_tokens_total{type=\"cached_input\"}"), "of it cached", Unit::Tokens),
             column(by(labels, "expert_router_tokens_total{type=\"output\"}"), "Output", Unit::Tokens),
@@ -123,6 +123,7 @@ fn tables() -> Row {
     Row {
         title: "Tables of the time shown",
         panels: vec![
+            table("Namespaces", "Cost, savings and tokens of each namespace.", columns("namespace")),
             table("Routers", "Cost, savings and tokens of each router.", columns("namespace, router")),
             table("Experts", "Cost, savings and tokens of each expert.", columns("namespace, router, expert")),
         ],

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use super::scope::{Variable, labels, scoped};
 
 const PAGE_HEAD: &str = "<!-- Made by `make generate` from xtask/src/generate/dashboards. -->\n";
+const PICTURE_NOTE: &str =
+    "Drawn from what a Prometheus saw of a test's few seconds of traffic, dear on purpose; Grafana lays it out alike.";
 /// Grafana's grid is this wide.
 const COLUMNS: u32 = 24;
 
@@ -383,7 +385,7 @@ impl Dashboard {
         // Writing to a String cannot fail.
         let _ = writeln!(page, "`{}.json`; choices: data source, {}.", self.uid, variables.join(", ").to_lowercase());
         if let Some(picture) = picture {
-            let _ = writeln!(page, "\n![{}]({picture})", self.title);
+            let _ = writeln!(page, "\n![{}]({picture})\n\n{PICTURE_NOTE}", self.title);
         }
         for row in &self.rows {
             let _ = write!(page, "\n## {}\n\n| panel | what it shows |\n|---|---|\n", row.title);

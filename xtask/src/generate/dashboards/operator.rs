@@ -47,8 +47,8 @@ fn now() -> Row {
             .limits(&[(0.05, "orange"), (0.5, "red")]),
             number(
                 Unit::Time,
-                "Webhook's certificate ends",
-                "The operator renews it by itself long before; an alert fires seven days before the end.",
+                "Certificate ends",
+                "The webhook's. The operator renews it by itself long before; an alert fires seven days before the end.",
                 query("1000 * min(expert_router_operator_certificate_not_after_seconds > 0)", "ends"),
             ),
             number(

@@ -123,6 +123,10 @@ fn shares_of_experts() -> Row {
     }
 }
 
+fn whole_request(q: &str) -> String {
+    format!("histogram_quantile({q}, sum by (le) (rate(expert_router_request_duration_seconds_bucket[$__rate_interval])))")
+}
+
 fn decision_time() -> Row {
     let quantile = |q: &str| {
         format!(
@@ -130,8 +134,27 @@ fn decision_time() -> Row {
         )
     };
     Row {
-        title: "What deciding takes",
+        title: "How long requests take, and deciding",
         panels: vec![
+            lines(
+                Unit::Seconds,
+                "Whole request",
+                "From a request's head to the last byte of its answer, as clients of all processes see it. Most of it is the expert's: see \
+                 Experts.",
+                [query(whole_request("0.5"), "half"), query(whole_request("0.95"), "95 %"), query(whole_request("0.99"), "99 %")],
+            ),
+            lines(
+                Unit::Seconds,
+                "Added by the router",
+                "Mean time of a request in which no expert was at work: reading, deciding, and passing on. What is above the decision time \
+                 is the network of the clients and the proxy itself.",
+                [query(
+                    "clamp_min(sum by (router) (rate(expert_router_request_duration_seconds_sum[$__rate_interval])) - \
+                     sum by (router) (rate(gen_ai_client_operation_duration_seconds_sum[$__rate_interval])), 0) / \
+                     (sum by (router) (rate(expert_router_request_duration_seconds_count[$__rate_interval])) > 0)",
+                    "{{router}}",
+                )],
+            ),
             lines(
                 Unit::Seconds,
                 "Decision time",
