@@ -78,6 +78,12 @@ impl Ejection {
         }
     }
 
+    /// In rotation, and its last request that tells went well: more of them do it no harm.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.state == State::InRotation { failures: 0 }
+    }
+
     /// How long until the expert may be tried again; zero where it may now.
     #[must_use]
     pub fn ejected_for(&self, now: Duration) -> Duration {
@@ -143,8 +149,8 @@ impl Ejection {
     }
 }
 
-/// Retries are paid from this: a share of the requests, and a few a second in any case. Where everything fails, the load on the experts
-/// grows by that share and no more.
+/// Retries on experts that are not well are paid from this: a share of the requests, and a few a second in any case. Where everything fails,
+/// the load on the experts grows by that share and no more.
 #[derive(Debug, Clone)]
 pub struct RetryBudget {
     per_request: f64,
@@ -219,6 +225,20 @@ mod tests {
         assert!(request(&mut health, Outcome::Failure, at(1)));
         assert!(health.is_ejected(at(1)));
         assert_eq!(health.ejected_for(at(2)), at(3));
+    }
+
+    #[test]
+    fn an_expert_is_well_while_its_last_request_that_tells_was() {
+        let mut health = Ejection::new(POLICY);
+        let mut after = |outcome| {
+            request(&mut health, outcome, at(0));
+            health.is_well()
+        };
+        assert!(after(Outcome::Unknown));
+        assert!(!after(Outcome::Failure));
+        assert!(!after(Outcome::Unknown));
+        assert!(after(Outcome::Success));
+        assert!(!ejected_at_zero().is_well());
     }
 
     #[test]

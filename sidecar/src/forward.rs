@@ -144,10 +144,10 @@ pub async fn forward(call: Call<'_>, decision: &Decision, attempts: &mut Attempt
         while failed.over_context && experts.peek().is_some_and(|next| !is_longer(call.state, *next, index)) {
             experts.next();
         }
-        if experts.peek().is_none() {
-            break;
-        }
-        if !lock(&call.shared.retries).withdraw(call.shared.now()) {
+        let Some(next) = experts.peek() else { break };
+        // Where all experts fail, each request would else be sent to every one of them, just when they have enough to do.
+        let well = lock(&call.state.experts[*next].live.ejection).is_well();
+        if !well && !lock(&call.shared.retries).withdraw(call.shared.now()) {
             call.shared.metrics.retries_denied.inc();
             break;
         }

@@ -90,7 +90,8 @@ pub struct Policy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 60000))]
     pub score_deadline_milliseconds: Option<u32>,
-    /// Retries and fallbacks allowed per 100 requests, beside three a second that always are. Default 20.
+    /// Fallbacks to an expert that failed last time itself: so many are allowed per 100 requests, beside three a second that always are.
+    /// To an expert that did not fail, a request always may move on. Default 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1000))]
     pub retry_budget_percent: Option<u16>,
