@@ -5,6 +5,7 @@
 
 pub mod bundle;
 pub mod dereference;
+pub mod experts;
 pub mod judge;
 pub mod observe;
 pub mod plan;

@@ -25,6 +25,7 @@ use operator::{
     config::Images,
     router::{
         dereference::model_facts,
+        experts::SECRET_MISSING,
         judge::{Facts, Report, invalid, judge},
         plan,
         spend::Ledger,
@@ -220,7 +221,7 @@ fn what_is_missing_leaves_the_last_good_snapshot_in_force() {
     references.model = None;
     let after = validate(&router, &references).unwrap();
     assert_eq!(after.snapshot, Some(good));
-    assert_eq!(after.experts[1].reason.as_deref(), Some(valid::SECRET_MISSING));
+    assert_eq!(after.experts[1].reason.as_deref(), Some(SECRET_MISSING));
     assert_eq!(after.model_problem.as_ref().unwrap().0, "NoModel");
     assert!(after.bundle.is_some(), "the volume stays mounted");
 }

@@ -33,7 +33,7 @@ fn check(files: &[&str], listed: &[&str]) {
 
 #[test]
 fn every_reason_of_a_router_is_listed_and_in_the_manual() {
-    check(&["router/judge.rs", "router/bundle.rs", "router/valid.rs"], &router_conditions::REASONS);
+    check(&["router/judge.rs", "router/bundle.rs", "router/experts.rs", "router/valid.rs"], &router_conditions::REASONS);
 }
 
 #[test]

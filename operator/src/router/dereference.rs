@@ -6,8 +6,9 @@ use api::{ExpertRouter, ExpertRouterSpec, RouterModel};
 
 use super::{
     bundle,
+    experts::cache_claim,
     plan::{SNAPSHOT_KEY, SPEND_KEY, names},
-    valid::{ModelFacts, References, Service, ShadowFacts, all_secret_keys, cache_claim, log_claim},
+    valid::{ModelFacts, References, Service, ShadowFacts, all_secret_keys, log_claim},
 };
 use crate::{
     cache::{DeploymentFacts, Detail, Kind},

@@ -11,8 +11,9 @@ use api::status::{
 
 use super::{
     bundle::Source,
+    experts::{DEPLOYMENT_NOT_READY, SECRET_MISSING, VOLUME_MISSING},
     plan::gateway,
-    valid::{self, DEPLOYMENT_NOT_READY, SECRET_MISSING, VOLUME_MISSING, ValidRouter},
+    valid::{self, ValidRouter},
 };
 use crate::{
     cache::{DeploymentFacts, PodFacts},

@@ -17,6 +17,7 @@ use routing::{Snapshot, snapshot as data};
 
 use super::{
     bundle::{self, Source},
+    experts::{self, SECRET_MISSING, secret_keys},
     plan::{data_plane, names},
 };
 use crate::{cache::DeploymentFacts, owner::Owner};
@@ -147,7 +148,7 @@ impl ValidRouter {
 /// What makes no sense in the spec, by field. What is merely missing is no error.
 pub fn validate(router: &ExpertRouter, references: &References) -> Result<ValidRouter, ManifestError> {
     let owner = Owner::of_router(&router.metadata);
-    let experts = router.spec.experts.iter().map(|expert| judge_expert(expert, references)).collect::<Vec<_>>();
+    let experts = router.spec.experts.iter().map(|expert| experts::judge(expert, references)).collect::<Vec<_>>();
     let (wanted, model_problem) = bundle::resolve(router.spec.model.as_ref(), references);
     let known = references.last.as_ref();
     let model = match (&wanted, &model_problem) {
@@ -161,28 +162,12 @@ pub fn validate(router: &ExpertRouter, references: &References) -> Result<ValidR
     let shadow = bundle::shadow(references.model.as_ref(), bundle.as_ref());
     let unknown_experts = unknown_to_bundle(router, references, model.is_some() && model_problem.is_none());
     let was_told = |name: &str| known.is_some_and(|last| last.experts.iter().any(|expert| expert.name == name));
-    let resolved = |expert: &Expert, status: &ExpertStatus| {
-        let has_secrets = status.reason.as_deref() != Some(SECRET_MISSING) || was_told(&expert.name);
-        has_secrets && !unknown_experts.contains(&expert.name)
+    let is_told = |status: &ExpertStatus| {
+        let has_secrets = status.reason.as_deref() != Some(SECRET_MISSING) || was_told(&status.name);
+        has_secrets && !unknown_experts.contains(&status.name)
     };
-    let told: Vec<Expert> = router
-        .spec
-        .experts
-        .iter()
-        .zip(&experts)
-        .filter(|(expert, status)| resolved(expert, status))
-        .map(|(expert, _)| expert.clone())
-        .collect();
-    // Everything is checked, also what is not told yet: a spec is sound or not whatever else is there.
-    let whole = api::snapshot(router, &api_references(router, references, model.clone(), shadow.clone()))?;
-    let snapshot = if told.len() == router.spec.experts.len() {
-        Some(whole)
-    } else if told.is_empty() {
-        None
-    } else {
-        let reduced = without_untold(router, told);
-        Some(api::snapshot(&reduced, &api_references(&reduced, references, model, shadow))?)
-    };
+    let told: BTreeSet<&str> = experts.iter().filter(|status| is_told(status)).map(|status| status.name.as_str()).collect();
+    let snapshot = snapshot(router, &told, |router| api_references(router, references, model.clone(), shadow.clone()))?;
     Ok(ValidRouter {
         metadata: router.metadata.clone(),
         spec: router.spec.clone(),
@@ -209,36 +194,6 @@ fn unknown_to_bundle(router: &ExpertRouter, references: &References, in_force: b
     if unknown.len() == router.spec.experts.len() { Vec::new() } else { unknown }
 }
 
-/// An expert's Secret, or a key of it, is not there.
-pub const SECRET_MISSING: &str = "SecretMissing";
-/// An expert's Service, or a port of it, is not there.
-pub const SERVICE_MISSING: &str = "ServiceMissing";
-/// An expert's Service leads nowhere.
-pub const NO_ENDPOINTS: &str = "NoEndpoints";
-/// A volume claim is not there.
-pub const VOLUME_MISSING: &str = "VolumeMissing";
-/// None of an expert's pods can take requests.
-pub const DEPLOYMENT_NOT_READY: &str = "DeploymentNotReady";
-
-fn judge_expert(expert: &Expert, references: &References) -> ExpertStatus {
-    let keys = secret_keys(expert);
-    let checks = [
-        keys.iter().find_map(|key| missing_key(key, references)).map(|message| (SECRET_MISSING, message)),
-        expert.service.as_ref().and_then(|service| judge_service(&service.name, service.port, references)),
-        expert.deployment.as_ref().and_then(|_| judge_deployment(expert, references)),
-    ];
-    let (reason, message) =
-        checks.into_iter().flatten().next().map_or((None, None), |(reason, message)| (Some(reason.to_owned()), Some(message)));
-    ExpertStatus { name: expert.name.clone(), ready: reason.is_none(), reason, message }
-}
-
-/// The keys of Secrets that an expert needs.
-#[must_use]
-pub fn secret_keys(expert: &Expert) -> Vec<&SecretKeyRef> {
-    let credentials = expert.credentials.iter().map(|credentials| &credentials.secret_ref);
-    credentials.chain(expert.tls.iter().map(|tls| &tls.ca_secret_ref)).collect()
-}
-
 /// What is wrong with a key of a Secret.
 #[must_use]
 pub fn missing_key(key: &SecretKeyRef, references: &References) -> Option<String> {
@@ -256,13 +211,9 @@ pub fn log_claim(spec: &api::ExpertRouterSpec) -> Option<&String> {
     Some(&spec.observability.as_ref()?.request_log.as_ref()?.persistent_volume_claim.as_ref()?.name)
 }
 
-/// The claim that an expert's server has its model on.
+/// What is wrong with a claim.
 #[must_use]
-pub fn cache_claim(expert: &Expert) -> Option<&String> {
-    Some(&expert.deployment.as_ref()?.model_cache.as_ref()?.persistent_volume_claim)
-}
-
-fn missing_claim(claim: &String, references: &References) -> Option<String> {
+pub fn missing_claim(claim: &String, references: &References) -> Option<String> {
     (!references.claims.contains(claim)).then(|| format!("there is no PersistentVolumeClaim {claim}"))
 }
 
@@ -271,42 +222,26 @@ fn tls_problem(spec: &api::ExpertRouterSpec, references: &References) -> Option<
     (!references.secrets.contains_key(name)).then(|| format!("there is no Secret {name}, which has the certificate"))
 }
 
-fn judge_service(name: &str, port: u16, references: &References) -> Option<(&'static str, String)> {
-    let Some(service) = references.services.get(name) else {
-        return Some((SERVICE_MISSING, format!("there is no Service {name}")));
-    };
-    if !service.ports.is_empty() && !service.ports.contains(&i32::from(port)) {
-        let ports: Vec<String> = service.ports.iter().map(ToString::to_string).collect();
-        return Some((SERVICE_MISSING, format!("Service {name} has no port {port}, only {}", ports.join(", "))));
+/// What the data plane is told: of these experts; nothing while there is none.
+fn snapshot(
+    router: &ExpertRouter,
+    told: &BTreeSet<&str>,
+    references: impl Fn(&ExpertRouter) -> api::References,
+) -> Result<Option<Snapshot>, ManifestError> {
+    // Everything is checked, also what is not told yet: a spec is sound or not whatever else is there.
+    let whole = api::snapshot(router, &references(router))?;
+    if told.len() == router.spec.experts.len() {
+        return Ok(Some(whole));
     }
-    (service.ready == Some(0)).then(|| (NO_ENDPOINTS, format!("Service {name} has no ready endpoint")))
-}
-
-fn judge_deployment(expert: &Expert, references: &References) -> Option<(&'static str, String)> {
-    let Some(facts) = references.deployments.get(&expert.name) else {
-        return Some((DEPLOYMENT_NOT_READY, "its Deployment is being made".to_owned()));
-    };
-    if facts.available > 0 {
-        return None;
+    if told.is_empty() {
+        return Ok(None);
     }
-    if let Some(problem) = cache_claim(expert).and_then(|claim| missing_claim(claim, references)) {
-        return Some((VOLUME_MISSING, problem));
+    let mut reduced = router.clone();
+    reduced.spec.experts.retain(|expert| told.contains(expert.name.as_str()));
+    for named in [&mut reduced.spec.policy.fallback_expert, &mut reduced.spec.policy.baseline_expert] {
+        *named = named.take().filter(|name| told.contains(name.as_str()));
     }
-    let message = match (&facts.trouble, facts.replicas) {
-        (Some(trouble), _) => trouble.clone(),
-        (None, 0) => "it is scaled to no pods".to_owned(),
-        (None, replicas) => format!("0 of {replicas} pods can take requests"),
-    };
-    Some((DEPLOYMENT_NOT_READY, message))
-}
-
-fn without_untold(router: &ExpertRouter, told: Vec<Expert>) -> ExpertRouter {
-    let mut router = router.clone();
-    let is_told = |name: &String| told.iter().any(|expert| expert.name == *name);
-    router.spec.policy.fallback_expert = router.spec.policy.fallback_expert.filter(is_told);
-    router.spec.policy.baseline_expert = router.spec.policy.baseline_expert.filter(is_told);
-    router.spec.experts = told;
-    router
+    api::snapshot(&reduced, &references(&reduced)).map(Some)
 }
 
 fn api_references(
