@@ -127,7 +127,10 @@ fn refused(shared: &Shared, state: &State, refusal: Refusal, needs: &[Capability
     let mut failure = Failure::refused(refusal);
     if refusal == Refusal::Capability {
         let needs = needs.iter().map(|need| format!("{need:?}")).collect::<Vec<_>>().join(", ");
-        failure.body.message = format!("no expert of this router has all capabilities that this request needs: {needs}");
+        failure.body.message = format!(
+            "no expert of this router has all capabilities that this request needs: {needs}; an expert has those its `capabilities` list, \
+             and a request that names an expert as its `model` goes there whatever they are"
+        );
     }
     if refusal != Refusal::Unhealthy {
         return failure;
