@@ -53,14 +53,28 @@ async fn every_panel_and_rule_has_data_and_money_adds_up() -> Result<()> {
     eventually("all are scraped", PATIENCE, async || Ok(prometheus.number("sum(up)").await? == 3.0)).await?;
 
     let began = seconds();
-    // Rates need counts that rise between scrapes: so the traffic comes in rounds, each seen before the next.
+    let books = in_rounds(&alpha, &beta, &prometheus).await?;
+    money_adds_up(&prometheus, &books).await?;
+    what_is_done_aside_is_counted(&prometheus).await?;
+    every_expression_has_data(&prometheus).await?;
+    every_rule_holds(&prometheus).await?;
+    draw(&prometheus, began).await?;
+    for address in [alpha.admin(), beta.admin(), &operator] {
+        let page = client()?.get(format!("http://{address}/metrics")).send().await?.text().await?;
+        promtool(&["check", "metrics"], &page)?;
+    }
+    Ok(())
+}
+
+/// Rates need counts that rise between scrapes: so the traffic comes in rounds, each seen before the next.
+async fn in_rounds(alpha: &Router, beta: &Router, prometheus: &Prometheus) -> Result<Books> {
     let mut books = Books::default();
     for round in 0..3 {
         for number in 0..12 {
-            books.ask(&alpha, "alpha", &question(round * 12 + number)).await?;
+            books.ask(alpha, "alpha", &question(round * 12 + number)).await?;
         }
         for number in 0..6 {
-            vary(&beta, round * 6 + number).await?;
+            vary(beta, round * 6 + number).await?;
         }
         let sent = f64::from(18 * (round + 1));
         let seen = async || Ok(prometheus.number("sum(expert_router_requests_total)").await? == sent);
@@ -68,8 +82,11 @@ async fn every_panel_and_rule_has_data_and_money_adds_up() -> Result<()> {
     }
     ensure!(books.by_expert.len() == 2, "both experts answered: {books:?}");
     ensure!(books.fell_back > 0, "a fault made a request fall back");
+    Ok(books)
+}
 
-    // To the cent, and beyond.
+/// To the cent, and beyond.
+async fn money_adds_up(prometheus: &Prometheus, books: &Books) -> Result<()> {
     for (expert, book) in &books.by_expert {
         let labels = format!("router=\"alpha\", expert=\"{expert}\"");
         let of = async |metric: &str| prometheus.number(&format!("sum({metric})")).await;
@@ -86,7 +103,11 @@ async fn every_panel_and_rule_has_data_and_money_adds_up() -> Result<()> {
     let (cost, baseline) = books.by_expert.values().fold((0.0, 0.0), |sum, book| (sum.0 + book.cost, sum.1 + book.baseline));
     same("savings", prometheus.number("sum(expert_router_savings_usd{router=\"alpha\"})").await?, baseline - cost)?;
     same("spent of the budget", prometheus.number("max(expert_router_budget_spent_usd{router=\"alpha\"})").await?, cost)?;
-    // 36 questions, a sixth of them pinned. Both are done after the answer, some time.
+    same("fallbacks", prometheus.number("sum(expert_router_fallbacks_total{router=\"alpha\"})").await?, f64::from(books.fell_back))
+}
+
+/// 36 questions, a sixth of them pinned. Both are done after the answer, some time.
+async fn what_is_done_aside_is_counted(prometheus: &Prometheus) -> Result<()> {
     let aside = [
         ("expert_router_shadow_decisions_total{agreed=\"true\"}", 30.0),
         ("expert_router_shadow_decisions_total{agreed=\"false\"}", 0.0),
@@ -96,18 +117,10 @@ async fn every_panel_and_rule_has_data_and_money_adds_up() -> Result<()> {
         let seen = async || Ok(prometheus.number(&format!("sum({series})")).await? == value);
         eventually(&format!("{series} is {value}"), PATIENCE, seen).await?;
     }
-    same("fallbacks", prometheus.number("sum(expert_router_fallbacks_total{router=\"alpha\"})").await?, f64::from(books.fell_back))?;
-
-    every_expression_has_data(&prometheus).await?;
-    draw(&prometheus, began).await?;
-    for address in [alpha.admin(), beta.admin(), &operator] {
-        let page = client()?.get(format!("http://{address}/metrics")).send().await?.text().await?;
-        promtool(&["check", "metrics"], &page)?;
-    }
     Ok(())
 }
 
-/// A minute of dashboards, as Grafana would ask, with "all" for every variable; the choices of the variables; and the rules.
+/// A minute of dashboards, as Grafana would ask, with "all" for every variable; and the choices of the variables.
 async fn every_expression_has_data(prometheus: &Prometheus) -> Result<()> {
     let mut asked = 0;
     for (title, dashboard) in dashboards()? {
@@ -128,7 +141,11 @@ async fn every_expression_has_data(prometheus: &Prometheus) -> Result<()> {
         }
     }
     ensure!(asked > 60, "only {asked} expressions were asked");
+    Ok(())
+}
 
+/// Every rule is evaluated without an error: records have data, and no alert fires.
+async fn every_rule_holds(prometheus: &Prometheus) -> Result<()> {
     let rules = prometheus.get("rules", &[]).await?;
     let mut alerts = 0;
     for rule in rules["groups"].as_array().context("groups")?.iter().flat_map(|group| group["rules"].as_array().into_iter().flatten()) {

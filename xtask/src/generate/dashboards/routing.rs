@@ -1,5 +1,7 @@
 //! Routing: who gets what, why, and what deciding takes.
 
+mod aside;
+
 use super::grafana::{Dashboard, Row, Unit, column, lines, number, query, shares, stacked, table};
 use super::scope::Variable;
 
@@ -16,7 +18,7 @@ pub(super) fn dashboard() -> Dashboard {
             (Variable::Router, "expert_router_snapshot_info"),
             (Variable::Expert, "expert_router_decisions_total"),
         ],
-        rows: vec![now(), shares_of_experts(), decision_time(), quality(), shadow(), kept(), configuration()],
+        rows: vec![now(), shares_of_experts(), request_time(), decision_time(), quality(), aside::shadow(), aside::kept(), configuration()],
     }
 }
 
@@ -127,14 +129,9 @@ fn whole_request(q: &str) -> String {
     format!("histogram_quantile({q}, sum by (le) (rate(expert_router_request_duration_seconds_bucket[$__rate_interval])))")
 }
 
-fn decision_time() -> Row {
-    let quantile = |q: &str| {
-        format!(
-            "histogram_quantile({q}, sum by (le) (rate(expert_router_decision_duration_seconds_bucket{{phase=\"total\"}}[$__rate_interval])))"
-        )
-    };
+fn request_time() -> Row {
     Row {
-        title: "How long requests take, and deciding",
+        title: "How long requests take",
         panels: vec![
             lines(
                 Unit::Seconds,
@@ -155,6 +152,19 @@ fn decision_time() -> Row {
                     "{{router}}",
                 )],
             ),
+        ],
+    }
+}
+
+fn decision_time() -> Row {
+    let quantile = |q: &str| {
+        format!(
+            "histogram_quantile({q}, sum by (le) (rate(expert_router_decision_duration_seconds_bucket{{phase=\"total\"}}[$__rate_interval])))"
+        )
+    };
+    Row {
+        title: "What deciding takes",
+        panels: vec![
             lines(
                 Unit::Seconds,
                 "Decision time",
@@ -245,95 +255,6 @@ fn quality() -> Row {
                 "Conversations remembered",
                 "Conversations that are kept with their expert now.",
                 [query("sum by (router) (expert_router_sessions)", "{{router}}")],
-            ),
-        ],
-    }
-}
-
-fn shadow() -> Row {
-    const AGREED: &str = "sum by (router) (rate(expert_router_shadow_decisions_total{agreed=\"true\"}[$__rate_interval])) / \
-                          sum by (router) (rate(expert_router_shadow_decisions_total[$__rate_interval]))";
-    Row {
-        title: "A model in shadow",
-        panels: vec![
-            lines(
-                Unit::Share,
-                "Agreement in shadow",
-                "Share of the requests looked at for which the model in shadow would have chosen the same expert. Where it is high, \
-                 promoting the model changes little.",
-                [query(AGREED, "{{router}}")],
-            ),
-            lines(
-                Unit::Score,
-                "Gain predicted in shadow",
-                "Mean score the model in shadow predicts for its own choices less that for the choices made. Its own opinion of itself: the \
-                 held-out gain is on the dashboard Training.",
-                [query(
-                    "sum by (router) (rate(expert_router_shadow_predicted_gain_sum[$__rate_interval])) / \
-                     sum by (router) (rate(expert_router_shadow_predicted_gain_count[$__rate_interval]))",
-                    "{{router}}",
-                )],
-            ),
-            stacked(
-                Unit::PerSecond,
-                "Choices in shadow",
-                "Whom the model in shadow would have chosen, of the requests looked at.",
-                [query(
-                    "sum by (router, expert) (rate(expert_router_shadow_decisions_total[$__rate_interval]))",
-                    "{{router}} / {{expert}}",
-                )],
-            ),
-            lines(
-                Unit::Dollars,
-                "Cost of an hour in shadow",
-                "Predicted cost of the requests looked at, for an hour at this pace: by the choices of the model in shadow, and by those made.",
-                [query(
-                    "3600 * sum by (router, of) (rate(expert_router_shadow_predicted_cost_usd_total[$__rate_interval]))",
-                    "{{router}} {{of}}",
-                )],
-            ),
-            lines(
-                Unit::PerSecond,
-                "Not looked at",
-                "Requests the model in shadow was to look at and did not: queue_full (it is slower than they come: lower shadowPercent), \
-                 no_score (it fails on them), refused (it scores nobody that may answer).",
-                [query("sum by (router, reason) (rate(expert_router_shadow_skipped_total[$__rate_interval]))", "{{router}} / {{reason}}")],
-            ),
-            lines(
-                Unit::Count,
-                "Processes with a model in shadow",
-                "Processes that have one loaded. It takes as much memory as the one in force.",
-                [query("sum by (router) (expert_router_shadow_ready)", "{{router}}")],
-            ),
-        ],
-    }
-}
-
-fn kept() -> Row {
-    Row {
-        title: "Requests kept for training",
-        panels: vec![
-            lines(
-                Unit::PerSecond,
-                "Requests kept",
-                "Rows written to the log of requests, where the router keeps one.",
-                [query("sum by (router) (rate(expert_router_request_log_rows_total[$__rate_interval]))", "{{router}}")],
-            ),
-            lines(
-                Unit::PerSecond,
-                "Requests not kept",
-                "Rows left out of it: queue_full and write_failed are the disk's doing, too_large the limit's, unsuitable the request's. And \
-                 files deleted because all together would be larger than they may be.",
-                [
-                    query(
-                        "sum by (router, reason) (rate(expert_router_request_log_dropped_total[$__rate_interval]))",
-                        "{{router}} / {{reason}}",
-                    ),
-                    query(
-                        "sum by (router) (rate(expert_router_request_log_deleted_files_total[$__rate_interval]))",
-                        "{{router}} files deleted",
-                    ),
-                ],
             ),
         ],
     }

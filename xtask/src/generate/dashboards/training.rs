@@ -13,16 +13,16 @@ pub(super) fn dashboard() -> Dashboard {
             (Variable::Namespace, "expert_router_operator_training_condition"),
             (Variable::Model, "expert_router_operator_training_condition"),
         ],
-        rows: vec![progress(), evaluation()],
+        rows: vec![all_trainings(), by_training(), evaluation()],
     }
 }
 
 const LABELS: &str = "model_namespace, router_model";
 const MODEL: &str = "{{model_namespace}} / {{router_model}}";
 
-fn progress() -> Row {
+fn all_trainings() -> Row {
     Row {
-        title: "Progress",
+        title: "All trainings",
         panels: vec![
             number(
                 Unit::Count,
@@ -60,6 +60,14 @@ fn progress() -> Row {
                 ),
             )
             .wide(6),
+        ],
+    }
+}
+
+fn by_training() -> Row {
+    Row {
+        title: "By training",
+        panels: vec![
             bars(
                 Unit::Share,
                 "Answers by training",
