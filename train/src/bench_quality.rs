@@ -4,6 +4,7 @@
 //! In: a folder with `pools.json` (pool -> experts, or null for all) and `routing/<source>.jsonl.gz`, where a pool's name is
 //! `<source>/<anything>`. Out: a table, and the same as JSON. Deliberately absent: any choice made by looking at validation rows.
 
+mod table;
 mod usage;
 
 use std::{
@@ -21,9 +22,9 @@ use crate::{
     decide::{Chooser, Market},
     encoder::{Encoder, EncoderOptions},
     evaluate::{Subject, compare, write_whole},
-    evaluation::{Baselines, Evaluation, Gain, Measures, NamedPoints, RouterResults},
+    evaluation::{Baselines, Evaluation, Gain, NamedPoints, RouterResults},
     fit::TUNE_MINUTES,
-    learn::{Candidate, LearnOptions, Objective, Sources, learn},
+    learn::{Candidate, LearnOptions, Learned, Objective, Sources, learn},
     outcomes::{self, Split},
     recipe::{LossChoice, RouterKind},
     score::ScoreField,
@@ -198,14 +199,14 @@ impl BenchQualityArgs {
         for kind in &self.routers {
             let (trained, evaluation) = self.train(*kind, &train, &val, &chooser, encoder)?;
             if seen.is_none() {
-                head(name, &train, &evaluation);
+                table::head(name, &train, &evaluation);
             }
-            line(kind.as_str(), &trained);
+            table::line(kind.as_str(), &trained);
             routers.insert(kind.as_str(), trained);
             seen = Some(evaluation);
         }
         let Some(seen) = seen else { bail!("no routers") };
-        foot(&seen);
+        table::foot(&seen);
         Ok(Pool {
             options: self.options(),
             experts: data.experts.clone(),
@@ -239,20 +240,7 @@ impl BenchQualityArgs {
         let fit_seconds = begun.elapsed().as_secs_f64();
         let fit_cpu_seconds = usage::cpu_seconds().zip(cpu).map(|(after, before)| after - before);
         let peak_rss_mib = usage::peak_mib();
-        let predictions = learned.predict(train, val, encoder, &|_| {})?;
-        let subject = Subject {
-            train,
-            held_out: val,
-            split: "val",
-            predictions: &predictions,
-            chooser,
-            settings: learned.settings,
-            score_field: "score".into(),
-            router_kind: learned.router.kind.clone(),
-            best_single: Some(learned.best_single),
-            placements: BTreeMap::new(),
-        };
-        let evaluation = compare(&subject)?;
+        let evaluation = judge(&learned, train, val, chooser, encoder)?;
         let trained = Trained {
             chosen: learned.candidates[learned.chosen].name.clone(),
             candidates: learned.candidates,
@@ -267,47 +255,20 @@ impl BenchQualityArgs {
     }
 }
 
-fn cell(measures: &Measures) -> String {
-    match (measures.score, measures.cost_per_1k_usd) {
-        (Some(score), Some(cost)) => format!("{score:.4} @ {cost:.4}"),
-        (Some(score), None) => format!("{score:.4}"),
-        _ => "-".into(),
-    }
-}
-
-fn head(name: &str, train: &Data, evaluation: &Evaluation) {
-    let baselines = &evaluation.overall.baselines;
-    println!("\n{name}: {} training rows, {} validation rows, {} experts", train.rows(), evaluation.rows, evaluation.experts.len());
-    println!("  score @ USD per 1,000 queries, on validation rows");
-    println!("  {:<14} {}", "random", cell(&baselines.random));
-    println!("  {:<14} {}  ({})", "best single", cell(&baselines.best_single), evaluation.best_single);
-    println!("  {:<14} {}", "label given", cell(&baselines.label_given));
-}
-
-fn line(kind: &str, trained: &Trained) {
-    let point = |point: &Option<crate::evaluation::CurvePoint>| {
-        point.as_ref().map_or("none".to_owned(), |point| format!("{:.4} @ {:.4}", point.score, point.cost_per_1k_usd.unwrap_or(f64::NAN)))
+/// On the validation rows, once.
+fn judge(learned: &Learned, train: &Data, val: &Data, chooser: &Chooser, encoder: Option<&Encoder>) -> Result<Evaluation> {
+    let predictions = learned.predict(train, val, encoder, &|_| {})?;
+    let subject = Subject {
+        train,
+        held_out: val,
+        split: "val",
+        predictions: &predictions,
+        chooser,
+        settings: learned.settings,
+        score_field: "score".into(),
+        router_kind: learned.router.kind.clone(),
+        best_single: Some(learned.best_single),
+        placements: BTreeMap::new(),
     };
-    let out_of_fold = trained.candidates.iter().find(|candidate| candidate.name == trained.chosen);
-    println!(
-        "  {kind:<14} {}  cost: {}  balanced: {}  within cost: {}  at score: {}",
-        cell(&trained.results.quality),
-        cell(&trained.results.cost),
-        cell(&trained.results.balanced),
-        point(&trained.named_points.best_score_within_cost),
-        point(&trained.named_points.least_cost_at_score),
-    );
-    println!(
-        "  {:<14} {} {:.4} out of fold; {:.1} s, {} s of CPU, {} MiB",
-        "",
-        trained.chosen,
-        out_of_fold.map_or(f64::NAN, |candidate| candidate.outcome.score),
-        trained.fit_seconds,
-        trained.fit_cpu_seconds.map_or("?".into(), |seconds| format!("{seconds:.1}")),
-        trained.peak_rss_mib.map_or("?".into(), |mib| format!("{mib:.0}")),
-    );
-}
-
-fn foot(evaluation: &Evaluation) {
-    println!("  {:<14} {}", "oracle", cell(&evaluation.overall.baselines.oracle));
+    Ok(compare(&subject)?)
 }

@@ -6,6 +6,7 @@
 mod ground;
 mod memory;
 mod network;
+mod part;
 mod training;
 mod words;
 
@@ -18,19 +19,18 @@ use model::{
 use ndarray::{Array1, Array2, Axis};
 
 use memory::Memory;
+pub use part::BertPart;
 use training::Learnt;
 
 use crate::{
     encoder::{Encoder, EncoderError, EncoderOptions},
     neural::{
-        Head, Loss,
+        Loss,
         objective::{Guides, Objective},
     },
     onnx::{Constant, Dimension, Element, GraphBuilder, Value, int},
-    parts::{GraphViews, Part},
     router::ExportError,
     targets::Targets,
-    views::Views,
 };
 
 /// How much the loss may grow where an encoder is rounded to 8-bit integers.
@@ -263,45 +263,6 @@ impl Bert {
         if let Some(tokens) = tokens {
             graph.output("output_tokens", &tokens, Element::F32, &shape);
         }
-    }
-}
-
-/// The layer behind a fine-tuned encoder, and the neighbours beside it.
-#[derive(Debug, Clone)]
-pub struct BertPart {
-    head: Head,
-    memory: Option<Arc<Memory>>,
-}
-
-impl BertPart {
-    fn deviation(&self, embeddings: &Array2<f32>) -> Array2<f32> {
-        let layer = self.head.deviation(embeddings.view());
-        match &self.memory {
-            Some(memory) => memory.mixed(layer, embeddings),
-            None => layer,
-        }
-    }
-
-    fn nodes(&self, graph: &mut GraphBuilder, embedding: &Value) -> (Value, Option<Value>) {
-        let (layer, tokens) = self.head.export(graph, embedding);
-        match &self.memory {
-            Some(memory) => (memory.export(graph, &layer, embedding), tokens),
-            None => (layer, tokens),
-        }
-    }
-}
-
-impl Part for BertPart {
-    fn predict(&self, views: &Views) -> Array2<f32> {
-        self.deviation(views.embedding.as_ref().expect("the fine-tuned encoder's embeddings"))
-    }
-
-    fn output_tokens(&self, views: &Views) -> Option<Array2<f32>> {
-        self.head.output_tokens(views.embedding.as_ref().expect("as in predict").view())
-    }
-
-    fn export(&self, graph: &mut GraphBuilder, inputs: &GraphViews) -> (Value, Option<Value>) {
-        self.nodes(graph, inputs.embedding.as_ref().expect("the fine-tuned encoder's embedding"))
     }
 }
 

@@ -170,6 +170,19 @@ impl<'a> Rows<'a> {
         (0..scores.len()).reduce(|best, at| if better(at, best) { at } else { best }).unwrap_or(0)
     }
 
+    /// Means of what there is of each field; nothing of speed and places.
+    fn means(&self, of: impl Fn(&ndarray::Array2<f32>) -> Vec<f64>) -> Measures {
+        let scores = of(&self.data.score);
+        Measures {
+            score: some_mean(&scores),
+            bertsim: some_mean(&of(&self.data.bertsim)),
+            nll: some_mean(&of(&self.data.nll)),
+            cost_per_1k_usd: some_mean(&of(&self.data.cost)).map(|cost| cost * 1e3),
+            standard_error: (!scores.is_empty()).then(|| standard_error(&scores)),
+            ..Measures::default()
+        }
+    }
+
     /// Means over the chosen experts' outcomes.
     pub(super) fn measures(&self, which: &[usize], choices: &[usize]) -> Measures {
         let data = self.data;
@@ -177,7 +190,6 @@ impl<'a> Rows<'a> {
             let values = which.iter().map(|row| matrix[[*row, choices[*row]]]);
             values.filter(|value| !value.is_nan()).map(f64::from).collect::<Vec<_>>()
         };
-        let scores = of(&data.score);
         let mut shares = BTreeMap::new();
         for row in which {
             *shares.entry(data.experts[choices[*row]].clone()).or_insert(0.0) += 1.0 / which.len() as f64;
@@ -188,17 +200,13 @@ impl<'a> Rows<'a> {
             edge_rows.iter().map(|row| f64::from(data.cost[[*row, choices[*row]]])).filter(|cost| !cost.is_nan()).collect();
         let known = self.edge.as_ref().filter(|_| !which.is_empty());
         Measures {
-            score: some_mean(&scores),
-            bertsim: some_mean(&of(&data.bertsim)),
-            nll: some_mean(&of(&data.nll)),
-            cost_per_1k_usd: some_mean(&of(&data.cost)).map(|cost| cost * 1e3),
             tokens_per_second: self.throughput(which.iter().map(|row| (*row, choices[*row]))),
-            standard_error: (!scores.is_empty()).then(|| standard_error(&scores)),
             edge_share: known.map(|_| edge_rows.len() as f64 / which.len() as f64),
             edge_cost_per_1k_usd: known
                 .filter(|_| edge_costs.len() == edge_rows.len())
                 .map(|_| 1e3 * edge_costs.iter().sum::<f64>() / which.len() as f64),
             shares,
+            ..self.means(of)
         }
     }
 
@@ -209,19 +217,12 @@ impl<'a> Rows<'a> {
             let means = which.iter().map(|row| present_mean(matrix.row(*row).iter().copied()));
             means.filter(|value| !value.is_nan()).map(f64::from).collect::<Vec<_>>()
         };
-        let scores = of(&data.score);
         let pairs = which.iter().flat_map(|row| (0..data.experts.len()).map(|expert| (*row, expert)));
         let known = self.edge.as_ref().filter(|_| !which.is_empty());
         Measures {
-            score: some_mean(&scores),
-            bertsim: some_mean(&of(&data.bertsim)),
-            nll: some_mean(&of(&data.nll)),
-            cost_per_1k_usd: some_mean(&of(&data.cost)).map(|cost| cost * 1e3),
             tokens_per_second: self.throughput(pairs),
-            standard_error: (!scores.is_empty()).then(|| standard_error(&scores)),
             edge_share: known.map(|edge| edge.iter().filter(|edge| **edge).count() as f64 / edge.len() as f64),
-            edge_cost_per_1k_usd: None,
-            shares: BTreeMap::new(),
+            ..self.means(of)
         }
     }
 
