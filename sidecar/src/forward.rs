@@ -2,20 +2,21 @@
 //!
 //! In: a decision. Out: an answer to pass on, or the failure the client gets. A whole (not streamed) answer is read to its end first, so
 //! that its cost fits into a header; one that breaks off is a failure like any other, since the client has seen nothing of it. So is a
-//! stream without a first piece. Fallbacks are paid from the retry budget; sending again on the same expert because a pooled connection
+//! stream without a first event. Steps to experts that are not well are paid from the retry budget; sending again on the same expert because a pooled connection
 //! was closed is not: the expert had closed it while idle, and has as a rule not seen the request. Deliberately absent: who steps in,
 //! which the decision says.
 
+mod answer;
 mod collect;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use routing::{Decision, Refusal, health, table::ExpertIndex};
-use wire::{Inbound, Kind, Outbound, answer::Fault};
+use wire::{Inbound, Kind, Outbound};
 
 use crate::{
     failure::{Failure, Outcome},
@@ -26,13 +27,9 @@ use crate::{
     trace::{Told, Trace},
     upstream::SendError,
 };
-use collect::{Collected, First, Trouble, collect, first};
-
-/// Error bodies kept for the client, in case nobody else does better; and how long they may take.
-const KEPT_ERROR_BYTES: usize = 256 << 10;
-const KEPT_ERROR_TIME: Duration = Duration::from_secs(2);
-/// Whole answers larger than this are passed on as they come, without their cost in a header.
-const WHOLE_BYTES: usize = 8 << 20;
+pub use answer::{AnswerBody, is_close_delimited};
+use answer::{Begun, become_an_error, error_in_words, read};
+use collect::Trouble;
 
 /// The request, as far as experts get to see it.
 #[derive(Debug, Clone, Copy)]
@@ -64,17 +61,6 @@ pub struct Answer {
     pub permit: Permit,
     /// When the request went to it.
     pub sent: Instant,
-}
-
-/// The body of an answer.
-#[derive(Debug)]
-pub enum AnswerBody {
-    /// To its end.
-    Whole(Bytes),
-    /// A stream of events: its first piece, and the rest.
-    Events(Bytes, Incoming),
-    /// Too large to wait for; what was read, and the rest.
-    Large(Bytes, Incoming),
 }
 
 /// What was tried of a request. Noted as it happens, so that it is known also where the client goes before the end.
@@ -192,6 +178,11 @@ async fn attempt(call: Call<'_>, mut permit: Permit, sent: Instant) -> Result<An
         let failure = Failure::new(Outcome::UpstreamStatus, Kind::BadGateway, "the expert sent the request elsewhere (a redirect)");
         return Err((permit, Failed { result: AttemptResult::ServerError, kept: None, failure, over_context: false }));
     }
+    if parts.status.is_informational() {
+        // 101: a change of protocol that nobody asked for.
+        permit.report(health::Outcome::Failure, call.shared.now());
+        return Err((permit, broken(AttemptResult::Reset)));
+    }
     if !parts.status.is_success() || permit.is_probe() {
         // An expert that answers is back, however long the answer takes; and a 4xx is the request's fault.
         permit.report(health::Outcome::Success, call.shared.now());
@@ -230,38 +221,6 @@ async fn attempt(call: Call<'_>, mut permit: Permit, sent: Instant) -> Result<An
     }
 }
 
-/// What an expert's answer turns out to be.
-enum Begun {
-    Answer(AnswerBody),
-    /// An error, in spite of its status.
-    Fault(Fault),
-}
-
-/// As much of the body as has to be seen before the client sees any.
-async fn read(parts: &response::Parts, body: Incoming, expert: &Expert, sent: Instant) -> Result<Begun, Trouble> {
-    let until = sent + expert.total;
-    let readable = parts.status.is_success() && !parts.headers.contains_key(header::CONTENT_ENCODING);
-    if parts.status.is_success() && is(&parts.headers, "text/event-stream") {
-        // Many servers send the head at once and think afterwards: a stream has begun with its first event.
-        return first(body, readable, until.min(sent + expert.first_byte)).await.map(|first| match first {
-            First::Begun(first, rest) => Begun::Answer(AnswerBody::Events(first, rest)),
-            First::Fault(fault) => Begun::Fault(fault),
-        });
-    }
-    let bytes = match collect(body, WHOLE_BYTES, expert.idle, until).await? {
-        Collected::Whole(bytes) => bytes,
-        Collected::Large(prefix, rest) => return Ok(Begun::Answer(AnswerBody::Large(prefix, rest))),
-    };
-    if readable && (bytes.trim_ascii().is_empty() || is_cut(parts, &bytes)) {
-        return Err(Trouble::Cut);
-    }
-    if readable && is(&parts.headers, "text/html") {
-        return Err(Trouble::Page);
-    }
-    let fault = if readable { wire::answer::fault(&bytes) } else { None };
-    Ok(fault.map_or_else(|| Begun::Answer(AnswerBody::Whole(bytes)), Begun::Fault))
-}
-
 /// What an error status says of its expert; `None` where it is the request's own, which any expert would refuse.
 fn blame(status: StatusCode, call: Call<'_>, expert: &Expert) -> Option<health::Outcome> {
     match status {
@@ -274,12 +233,6 @@ fn blame(status: StatusCode, call: Call<'_>, expert: &Expert) -> Option<health::
         StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(health::Outcome::Success),
         _ => None,
     }
-}
-
-/// An error that came as a success gets the status it should have had.
-fn become_an_error(parts: &mut response::Parts, status: u16) {
-    parts.status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
 }
 
 /// To the response's head, within the first-byte time-out; once more where a pooled connection turned out to be closed.
@@ -334,35 +287,6 @@ fn request(call: Call<'_>, expert: &Expert) -> Request<Full<Bytes>> {
 /// The client's own key, where it is meant for the expert.
 fn forwarded_authorization<'a>(call: Call<'a>, expert: &Expert) -> Option<&'a HeaderValue> {
     call.headers.get(header::AUTHORIZATION).filter(|_| expert.forward_authorization && !call.authorization_is_ours)
-}
-
-/// Nothing but the connection's end marks the body's end: it proves nothing.
-pub fn is_close_delimited(parts: &response::Parts) -> bool {
-    let framed = parts.headers.contains_key(header::CONTENT_LENGTH) || parts.headers.contains_key(header::TRANSFER_ENCODING);
-    !framed && parts.version <= Version::HTTP_11
-}
-
-/// A body that should be JSON, ended with its connection, and is not whole.
-fn is_cut(parts: &response::Parts, body: &[u8]) -> bool {
-    is_close_delimited(parts)
-        && parts.status.is_success()
-        && !parts.headers.contains_key(header::CONTENT_ENCODING)
-        && is(&parts.headers, "application/json")
-        && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_err()
-}
-
-/// Whether a body is of that type, whatever its parameters.
-fn is(headers: &HeaderMap, kind: &str) -> bool {
-    let starts = |value: &HeaderValue| value.as_bytes().get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind.as_bytes()));
-    headers.get(header::CONTENT_TYPE).is_some_and(starts)
-}
-
-/// The body of an error, kept for the client in case nobody does better.
-async fn error_in_words(body: Incoming) -> Option<Bytes> {
-    match collect(body, KEPT_ERROR_BYTES, KEPT_ERROR_TIME, Instant::now() + KEPT_ERROR_TIME).await {
-        Ok(Collected::Whole(bytes)) => Some(bytes),
-        Ok(Collected::Large(..)) | Err(_) => None,
-    }
 }
 
 /// The expert answered with an error that another may not have.

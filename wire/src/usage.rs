@@ -43,10 +43,22 @@ impl Usage {
             return None;
         }
         let prompt_tokens = prompt.unwrap_or(0);
+        let completion_tokens = completion.unwrap_or(0).saturating_add(reasoning_beside(&members, prompt_tokens, completion));
         // A server that caches more than it reads is wrong about one of the two; the smaller discount is the safer reading.
         let cached_tokens = cached.unwrap_or(0).min(prompt_tokens);
-        Some(Self { prompt_tokens, completion_tokens: completion.unwrap_or(0), cached_tokens })
+        Some(Self { prompt_tokens, completion_tokens, cached_tokens })
     }
+}
+
+/// Reasoning that a server counts beside the completion instead of in it, as xAI's does: only then is the total the sum of all three.
+fn reasoning_beside(usage: &[(&str, &str)], prompt: u64, completion: Option<u64>) -> u64 {
+    let reasoning = || {
+        let details = json::members(json::find(usage, "completion_tokens_details")?).ok()?;
+        let reasoning = tokens(json::find(&details, "reasoning_tokens")?)?;
+        let total = tokens(json::find(usage, "total_tokens")?)?;
+        (total == prompt.saturating_add(completion?).saturating_add(reasoning)).then_some(reasoning)
+    };
+    reasoning().unwrap_or(0)
 }
 
 /// What is kept of each end of a body.
@@ -129,6 +141,20 @@ mod tests {
             r#"{"usage":{"prompt_tokens":40,"completion_tokens":7,"prompt_cache_hit_tokens":30,"prompt_tokens_details":{"cached_tokens":0}}}"#,
             Some((40, 7, 0)),
         );
+    }
+
+    #[test]
+    fn reasoning_is_output_whether_it_is_counted_in_the_completion_or_beside_it() {
+        let usage = |total: u64, reasoning: &str| {
+            format!(
+                r#"{{"usage":{{"prompt_tokens":10,"completion_tokens":5,"total_tokens":{total},"completion_tokens_details":{{"reasoning_tokens":{reasoning}}}}}}}"#
+            )
+        };
+        check(&usage(15, "3"), Some((10, 5, 0)));
+        check(&usage(18, "3"), Some((10, 8, 0)));
+        check(&usage(19, "3"), Some((10, 5, 0)));
+        check(&usage(15, "-3"), Some((10, 5, 0)));
+        check(&usage(15, "null"), Some((10, 5, 0)));
     }
 
     #[test]

@@ -46,6 +46,7 @@ async fn another_expert_steps_in_for_an_answer_that_is_empty_or_a_page() {
     steps_in(vec![response(200, "content-type: application/json\r\n", "")], false, "cut").await;
     steps_in(vec![response(200, "", "\n")], false, "cut").await;
     steps_in(vec![Step::send("HTTP/1.1 204 No Content\r\n\r\n")], false, "cut").await;
+    steps_in(vec![Step::send("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n")], false, "reset").await;
     steps_in(vec![response(200, "content-type: text/html; charset=utf-8\r\n", "<h1>Sign in</h1>")], false, "server_error").await;
 }
 
