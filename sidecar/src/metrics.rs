@@ -7,13 +7,14 @@
 
 mod aside;
 mod expert;
+mod make;
 mod table;
 
 use std::sync::OnceLock;
 
 use prometheus::{
-    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder, core::Collector, proto::LabelPair,
+    Counter, CounterVec, Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+    proto::LabelPair,
 };
 use routing::Refusal;
 
@@ -22,6 +23,7 @@ pub use expert::{AttemptResult, CutCause, ExpertMetrics, Operation};
 pub use table::{Kind, METRICS, Metric, markdown};
 
 use crate::failure::Outcome;
+use make::Maker;
 
 /// What was asked for, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,64 +121,6 @@ impl std::fmt::Debug for Metrics {
 
 /// A histogram of its own kind has none.
 const NO_LABELS: &[&str] = &[];
-
-/// Makes metrics by their names in the table and registers them.
-struct Maker<'a>(&'a Registry);
-
-impl Maker<'_> {
-    fn metric(&self, name: &str) -> &'static Metric {
-        METRICS.iter().find(|metric| metric.name == name).expect("every metric made here stands in the table")
-    }
-
-    fn register<C: Collector + Clone + 'static>(&self, collector: prometheus::Result<C>) -> C {
-        let collector = collector.expect("names and labels of the table are valid");
-        self.0.register(Box::new(collector.clone())).expect("names of the table differ from each other");
-        collector
-    }
-
-    fn opts(&self, name: &str) -> (Opts, &'static [&'static str]) {
-        let metric = self.metric(name);
-        (Opts::new(metric.name, metric.help), metric.labels)
-    }
-
-    fn counter(&self, name: &str) -> IntCounter {
-        self.register(IntCounter::with_opts(self.opts(name).0))
-    }
-
-    fn counters(&self, name: &str) -> IntCounterVec {
-        let (opts, labels) = self.opts(name);
-        self.register(IntCounterVec::new(opts, labels))
-    }
-
-    fn float_counters(&self, name: &str) -> CounterVec {
-        let (opts, labels) = self.opts(name);
-        self.register(CounterVec::new(opts, labels))
-    }
-
-    fn gauge(&self, name: &str) -> IntGauge {
-        self.register(IntGauge::with_opts(self.opts(name).0))
-    }
-
-    fn float_gauge(&self, name: &str) -> Gauge {
-        self.register(Gauge::with_opts(self.opts(name).0))
-    }
-
-    fn gauges(&self, name: &str) -> IntGaugeVec {
-        let (opts, labels) = self.opts(name);
-        self.register(IntGaugeVec::new(opts, labels))
-    }
-
-    fn float_gauges(&self, name: &str) -> GaugeVec {
-        let (opts, labels) = self.opts(name);
-        self.register(GaugeVec::new(opts, labels))
-    }
-
-    fn histograms(&self, name: &str) -> HistogramVec {
-        let metric = self.metric(name);
-        let Kind::Histogram(buckets) = metric.kind else { unreachable!("{name} is a histogram in the table") };
-        self.register(HistogramVec::new(HistogramOpts::new(metric.name, metric.help).buckets(buckets.to_vec()), metric.labels))
-    }
-}
 
 impl Metrics {
     /// All at zero.

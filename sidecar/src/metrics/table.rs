@@ -71,17 +71,29 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge("expert_router_connections", &[], "Client connections open now."),
     counter("expert_router_connections_total", &[], "Client connections accepted."),
-    counter("expert_router_tls_handshake_failures_total", &[], "Client connections that failed in the TLS handshake."),
+    counter(
+        "expert_router_tls_handshake_failures_total",
+        &[],
+        "Client connections that failed in the TLS handshake: as a rule a client that does not trust the certificate.",
+    ),
     // Decisions.
     counter("expert_router_decisions_total", &["expert", "reason"], "Decisions, by the expert chosen and why."),
-    counter("expert_router_refusals_total", &["reason"], "Requests for which no expert could be chosen, by why."),
+    counter(
+        "expert_router_refusals_total",
+        &["reason"],
+        "Requests for which no expert could be chosen, by why: raise maxInFlight (saturated), add an expert that can (capability, context).",
+    ),
     histogram(
         "expert_router_decision_duration_seconds",
         &["phase"],
         DECISION_SECONDS,
         "Time of a decision by phase: tokenize, queue (waiting for the encoder), encode, choose; and total.",
     ),
-    counter("expert_router_score_failures_total", &["reason"], "Decisions that had to do without a score, by why."),
+    counter(
+        "expert_router_score_failures_total",
+        &["reason"],
+        "Decisions that had to do without a score, by why. deadline_exceeded, overloaded: more inference threads or a faster router.",
+    ),
     counter("expert_router_score_cache_hits_total", &[], "Scores that came from the cache of repeated prompts."),
     histogram(
         "expert_router_predicted_score",
@@ -117,7 +129,11 @@ pub const METRICS: &[Metric] = &[
         &["reason"],
         "Requests the model in shadow was to look at and did not: queue_full (it is too slow), no_score (it failed), refused.",
     ),
-    gauge("expert_router_model_ready", &[], "1 where a router model is loaded and in use, else 0."),
+    gauge(
+        "expert_router_model_ready",
+        &[],
+        "1 where a router model is loaded and in use, else 0: then the fallback expert answers what needs a score.",
+    ),
     gauge("expert_router_sessions", &[], "Conversations remembered."),
     // Experts.
     counter("expert_router_upstream_attempts_total", &["expert", "result"], "Requests sent to an expert, by what came of each."),
@@ -127,15 +143,31 @@ pub const METRICS: &[Metric] = &[
         &["expert"],
         "Requests sent again because a pooled connection turned out to be closed.",
     ),
-    counter("expert_router_retries_denied_total", &[], "Fallbacks not made because the retry budget was spent."),
+    counter(
+        "expert_router_retries_denied_total",
+        &[],
+        "Fallbacks not made because the retry budget was spent: too many fail at once for stepping in to help.",
+    ),
     counter("expert_router_streams_cut_total", &["expert", "cause"], "Answers that broke off after they had begun, by why."),
     gauge("expert_router_in_flight", &["expert"], "Requests an expert is working on now."),
-    gauge("expert_router_ejected", &["expert"], "1 while an expert is out of rotation for its failures, else 0."),
+    gauge(
+        "expert_router_ejected",
+        &["expert"],
+        "1 while an expert is out of rotation for its failures, else 0. Why: expert_router_upstream_attempts_total by result.",
+    ),
     counter("expert_router_ejections_total", &["expert"], "Times an expert was taken out of rotation."),
     // Tokens and money.
     counter("expert_router_tokens_total", &["expert", "type"], "Tokens: input (cached ones included), cached_input, output."),
-    counter("expert_router_usage_missing_total", &["expert"], "Answers without usage: their tokens are estimates."),
-    counter("expert_router_unpriced_requests_total", &["expert"], "Answers of experts without prices: they count as free."),
+    counter(
+        "expert_router_usage_missing_total",
+        &["expert"],
+        "Answers without usage: their tokens, and so their cost, are estimates. Have the server send usage.",
+    ),
+    counter(
+        "expert_router_unpriced_requests_total",
+        &["expert"],
+        "Answers of experts without prices: they count as free. Give the expert pricing.",
+    ),
     counter("expert_router_cost_usd_total", &["expert"], "What answers cost, in USD."),
     counter(
         "expert_router_baseline_cost_usd_total",
@@ -198,7 +230,11 @@ pub const METRICS: &[Metric] = &[
         &["what"],
         "Changes that could not be used: source, files, model, shadow, keys or tls. The configuration before them stays in force.",
     ),
-    gauge("expert_router_config_stale", &[], "1 while a newer configuration is there that cannot be used, else 0."),
+    gauge(
+        "expert_router_config_stale",
+        &[],
+        "1 while a newer configuration is there that cannot be used, else 0. Why: /snapshot of the admin port, and the log.",
+    ),
     gauge("expert_router_snapshot_info", &["revision"], "1 for the revision in force."),
     gauge("expert_router_snapshot_age_seconds", &[], "Since the configuration in force was loaded."),
     gauge(
