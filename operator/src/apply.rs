@@ -199,29 +199,15 @@ impl Applier {
         }
         let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &owner.key.namespace, &child.resource);
         let failed = |source| ApplyError::Write { kind: child.resource.kind.clone(), name: child.name.clone(), source: Box::new(source) };
-        match &seen {
-            Some(seen) if !is_of(owner, seen) => return Err(taken(child, seen)),
-            Some(_) => {}
+        let there = match &seen {
+            Some(seen) => Some((**seen).clone()),
             // Server-side apply would take over whatever is there.
-            None => {
-                let found = self.foreign(owner, child, &api).await.map_err(failed)?;
-                if let Some(found) = found.filter(|found| !is_of(owner, found)) {
-                    return Err(taken(child, &found));
-                }
-            }
-        }
-        let written = match self.server_side_apply(&api, child, &object).await {
-            // Lists that are maps: an entry whose key somebody changed is theirs now, and ours beside it may be one too many. What we
-            // want takes the place of the whole list, once; then ours is applied again.
-            Err(kube::Error::Api(status)) if status.code == 422 && seen.is_some() => {
-                let parameters = PatchParams { field_manager: Some(names::MANAGER.to_owned()), ..PatchParams::default() };
-                api.patch_metadata(&child.name, &parameters, &Patch::Merge(&object)).await.map_err(failed)?;
-                self.metrics.applied(&child.resource.kind, "merge");
-                self.server_side_apply(&api, child, &object).await
-            }
-            result => result,
+            None => self.foreign(owner, child, &api).await.map_err(failed)?,
         };
-        let written = written.map_err(failed)?;
+        if let Some(there) = there.filter(|there| !is_of(owner, there)) {
+            return Err(taken(child, &there));
+        }
+        let written = self.put(&api, child, &object, seen.is_some()).await.map_err(failed)?;
         self.metrics.applied(&child.resource.kind, "apply");
         let after = Seen::of(&written.metadata, Detail::None);
         let known_before = seen.map(|seen| seen.resource_version.clone());
@@ -230,6 +216,27 @@ impl Applier {
         let memory = Memory { digest, uid: after.uid, fields: after.fields, known_before, at: Instant::now() };
         self.lock().insert(key, memory);
         Ok(true)
+    }
+
+    /// Applied; a child that is there already a second time, where the first cannot be.
+    async fn put(
+        &self,
+        api: &Api<DynamicObject>,
+        child: &Child,
+        object: &Value,
+        exists: bool,
+    ) -> kube::Result<PartialObjectMeta<DynamicObject>> {
+        match self.server_side_apply(api, child, object).await {
+            // Lists that are maps: an entry whose key somebody changed is theirs now, and ours beside it may be one too many. What we
+            // want takes the place of the whole list, once; then ours is applied again.
+            Err(kube::Error::Api(status)) if status.code == 422 && exists => {
+                let parameters = PatchParams { field_manager: Some(names::MANAGER.to_owned()), ..PatchParams::default() };
+                api.patch_metadata(&child.name, &parameters, &Patch::Merge(object)).await?;
+                self.metrics.applied(&child.resource.kind, "merge");
+                self.server_side_apply(api, child, object).await
+            }
+            result => result,
+        }
     }
 
     /// What is there under a child's name though it is not known as one of ours. Kinds that are watched whole need not be asked for.

@@ -123,7 +123,7 @@ struct Walk<'a> {
     look_at: Option<Timestamp>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     fn go(mut self, bundle: Option<BundleStatus>) -> Standing {
         let in_force = bundle.as_ref().map(|bundle| bundle.digest.clone());
         let tick = self.tick();
@@ -137,14 +137,7 @@ impl Walk<'_> {
             _ => Stand::NotYet,
         };
         let shadow_until = self.shadow_until();
-        let rule = Rule {
-            mode: self.model.mode,
-            objective: self.model.objective,
-            required_gain: self.model.required_gain,
-            promoted: self.model.promoted.as_deref(),
-            in_force: in_force.as_deref(),
-            in_shadow: shadow_until.is_some_and(|until| self.now < until),
-        };
+        let rule = self.rule(in_force.as_deref(), shadow_until);
         let decision = evaluated.done().map(|evaluated| rule.decide(evaluated));
         if let Some(until) = shadow_until.filter(|_| decision == Some(Decision::InShadow)) {
             self.look_no_later_than(until);
@@ -172,6 +165,20 @@ impl Walk<'_> {
             job: self.job,
             active: self.active,
             look_at: self.look_at,
+        }
+    }
+
+    fn rule<'r>(&self, in_force: Option<&'r str>, shadow_until: Option<Timestamp>) -> Rule<'r>
+    where
+        'a: 'r,
+    {
+        Rule {
+            mode: self.model.mode,
+            objective: self.model.objective,
+            required_gain: self.model.required_gain,
+            promoted: self.model.promoted.as_deref(),
+            in_force,
+            in_shadow: shadow_until.is_some_and(|until| self.now < until),
         }
     }
 
