@@ -223,13 +223,18 @@ async fn attempt(call: Call<'_>, mut permit: Permit, sent: Instant) -> Result<An
 
 /// What an error status says of its expert; `None` where it is the request's own, which any expert would refuse.
 fn blame(status: StatusCode, call: Call<'_>, expert: &Expert) -> Option<health::Outcome> {
+    let clients_key = forwarded_authorization(call, expert).is_some() || (expert.forward_authorization && expert.authorization.is_none());
     match status {
+        // One client's limit is nothing that others should go elsewhere for.
+        StatusCode::TOO_MANY_REQUESTS if clients_key => Some(health::Outcome::Success),
         StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Some(health::Outcome::Failure),
         status if status.is_server_error() => Some(health::Outcome::Failure),
+        // Another expert may take more. No failure: this is brought about by what the request asks for, as may be the last three.
+        StatusCode::PAYLOAD_TOO_LARGE => Some(health::Outcome::Success),
         // Where the client's own key goes on, these are for the client; else this router is not let in.
-        _ if forwarded_authorization(call, expert).is_some() => None,
+        _ if clients_key => None,
         StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED => Some(health::Outcome::Failure),
-        // The name of the model and the path are the router's. No failure: a request can bring these about by what it asks for.
+        // The name of the model and the path are the router's.
         StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(health::Outcome::Success),
         _ => None,
     }

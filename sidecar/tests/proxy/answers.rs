@@ -93,7 +93,7 @@ async fn an_error_in_the_middle_of_a_stream_reaches_the_client_and_counts_as_a_c
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_expert_steps_in_where_this_router_is_not_let_in() {
-    for status in [401, 402, 403, 404, 405] {
+    for status in [401, 402, 403, 404, 405, 413] {
         steps_in(vec![json_response(status, &json!({"message": "not you"}))], false, "client_error").await;
     }
     steps_in(vec![json_response(408, &json!({"message": "too slow"}))], false, "client_error").await;
@@ -105,8 +105,30 @@ async fn a_key_of_the_clients_own_that_is_refused_is_for_the_client_to_see() {
     let second = Expert::always(chat("b", None)).await;
     let router = pair(&first, json!({"forwardAuthorization": true}), &second, json!({})).await;
     let body = json!({"messages": [{"role": "user", "content": "?"}]}).to_string();
-    let answer = router.client.post_with("/v1/chat/completions", &[("authorization", "Bearer mine")], body).await;
-    assert_eq!((answer.status, second.count()), (401, 0), "{}", answer.text());
+    for headers in [&[("authorization", "Bearer mine")][..], &[]] {
+        let answer = router.client.post_with("/v1/chat/completions", headers, body.clone()).await;
+        assert_eq!((answer.status, second.count()), (401, 0), "{}", answer.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_clients_limit_at_an_expert_keeps_nobody_else_from_it() {
+    let limited = json!({"error": {"message": "your limit"}});
+    let first =
+        Expert::start(
+            move |_, seen| {
+                if seen.headers["authorization"] == "Bearer greedy" { vec![json_response(429, &limited)] } else { chat("a", None) }
+            },
+        )
+        .await;
+    let second = Expert::always(chat("b", None)).await;
+    let of_first = json!({"forwardAuthorization": true, "health": {"consecutiveFailures": 1}});
+    let router = pair(&first, of_first, &second, json!({})).await;
+    for (key, expert) in [("Bearer greedy", "second"), ("Bearer greedy", "second"), ("Bearer modest", "first")] {
+        let body = json!({"messages": [{"role": "user", "content": "?"}]}).to_string();
+        let answer = router.client.post_with("/v1/chat/completions", &[("authorization", key)], body).await;
+        assert_eq!((answer.status, answer.header("x-expert-router-expert")), (200, expert), "{key}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
