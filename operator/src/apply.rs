@@ -6,6 +6,8 @@
 //! fields that others add (replicas by an autoscaler, defaults, status) cost nothing, and a field of ours that somebody changes is ours
 //! again at the next visit.
 
+mod child;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,12 +15,10 @@ use std::{
 };
 
 use kube::{
-    Api, Client, Resource,
-    api::{ApiResource, DeleteParams, DynamicObject, PartialObjectMeta, Patch, PatchParams, Preconditions},
+    Api, Client,
+    api::{DeleteParams, DynamicObject, PartialObjectMeta, Patch, PatchParams, Preconditions},
 };
-use serde::Serialize;
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use serde_json::Value;
 
 use crate::{
     cache::{Cache, Detail, Kind, Seen},
@@ -26,60 +26,10 @@ use crate::{
     names,
     owner::Owner,
 };
+pub use child::Child;
 
 /// The news of a write should have come back by then; later, what the cache says is believed again.
 const NEWS: Duration = Duration::from_secs(5);
-
-/// An object that is to be.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Child {
-    /// What it is, for the cache.
-    pub kind: Kind,
-    /// What it is, for the API server.
-    pub resource: ApiResource,
-    /// Its name.
-    pub name: String,
-    /// Everything we want of it, and nothing else.
-    pub object: Value,
-}
-
-impl Child {
-    /// A child of a kind that every cluster has.
-    ///
-    /// Namespace, owner reference and labels are added by [`Applier::apply`].
-    #[must_use]
-    pub fn of<K: Resource<DynamicType = ()> + Serialize>(kind: Kind, object: &K) -> Self {
-        let resource = ApiResource::erase::<K>(&());
-        let object = serde_json::to_value(object).expect("Kubernetes objects have string keys only");
-        Self { kind, name: object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned(), resource, object }
-    }
-
-    /// A child written as a manifest would have it.
-    #[must_use]
-    pub fn planned(kind: Kind, name: String, object: Value) -> Self {
-        let resource = crate::watch::resource(kind).expect("every kind has a resource");
-        Self { kind, resource, name, object }
-    }
-
-    /// As it is sent: with the type, the owner, and the digest of all that.
-    #[must_use]
-    pub fn prepared(&self, owner: &Owner) -> (Value, String) {
-        let mut object = self.object.clone();
-        object["apiVersion"] = json!(self.resource.api_version);
-        object["kind"] = json!(self.resource.kind);
-        object["metadata"]["name"] = json!(self.name);
-        object["metadata"]["namespace"] = json!(owner.key.namespace);
-        object["metadata"]["labels"][names::MANAGED_BY] = json!(names::MANAGER);
-        object["metadata"]["ownerReferences"] = json!([owner.reference()]);
-        if let Some(fields) = object.as_object_mut() {
-            fields.shift_remove("status");
-        }
-        let json = serde_json::to_vec(&object).expect("a value has string keys only");
-        let digest = hex::encode(&Sha256::digest(json)[..8]);
-        object["metadata"]["annotations"][names::APPLIED] = json!(digest);
-        (object, digest)
-    }
-}
 
 /// What an apply did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -324,8 +274,6 @@ fn is_settled(owner: &Owner, seen: Option<&Seen>, memory: Option<&Memory>, diges
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::ServiceAccount;
-
     use super::*;
     use crate::owner::OwnerKey;
 
@@ -379,17 +327,5 @@ mod tests {
         check(None, Some(memory("d", 7, None, 100)), false);
         // Deleted by somebody after it was seen.
         check(None, Some(memory("d", 7, Some("4"), 0)), false);
-    }
-
-    #[test]
-    fn what_is_sent_names_its_owner_and_its_digest() {
-        let mut account = ServiceAccount::default();
-        account.metadata.name = Some("chat".to_owned());
-        let child = Child::of(Kind::ServiceAccount, &account);
-        let (object, digest) = child.prepared(&owner());
-        assert_eq!(object["metadata"]["ownerReferences"][0]["uid"], "r");
-        assert_eq!(object["metadata"]["annotations"][names::APPLIED], digest.as_str());
-        assert_eq!(object["metadata"]["namespace"], "llm");
-        assert_eq!(child.prepared(&owner()), (object, digest));
     }
 }

@@ -38,5 +38,5 @@ fn every_reason_of_a_router_is_listed_and_in_the_manual() {
 
 #[test]
 fn every_reason_of_a_model_is_listed_and_in_the_manual() {
-    check(&["training/report.rs", "training/valid.rs"], &model_conditions::REASONS);
+    check(&["training/report.rs", "training/valid.rs", "training/valid/places.rs"], &model_conditions::REASONS);
 }
