@@ -12,6 +12,8 @@ use crate::{cluster::Cluster, images::Images, objects::Objects, options::Kind};
 const DATASETS: [&str; 4] = ["capitals", "continents", "tenses", "sums"];
 /// Queries of each kind, by split: few, for each is asked of every expert on a busy machine.
 const SPLITS: [(&str, usize); 3] = [("train", 10), ("val", 5), ("test", 6)];
+/// The demo's expert whose recorded answers the one elsewhere gives, as manifests/cloud.yaml says.
+const RECORDED: &str = "broad";
 const CLAIM: &str = "router-models";
 const VOLUME: &str = "expert-router-e2e-models";
 /// What the expert elsewhere asks for. It opens nothing else.
@@ -45,6 +47,7 @@ impl Inputs {
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "chat-queries"}, "data": {"queries.jsonl": lines}});
         cluster.apply(NAMESPACE, &queries.to_string())?;
         let manifests = include_str!("../manifests/chat.yaml").replace("LLM", &images.llm).replace("NAMESPACE", NAMESPACE);
+        let manifests = manifests.replace("RECORDED_WITH", &recorded_with()?.to_string());
         cluster.apply(NAMESPACE, &manifests)?;
         objects.get("expertrouters", super::NAME).await
     }
@@ -54,6 +57,16 @@ impl Inputs {
         let of_test = self.queries.iter().filter(|query| query["split"] == "test");
         of_test.filter_map(|query| query["prompt"].as_str().map(str::to_owned)).collect()
     }
+}
+
+/// What stood before each question that the recorded expert answered.
+fn recorded_with() -> Result<Value> {
+    let path = ::tests::workspace().join("demo/router.yaml");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let objects = api::read_objects(&text).context("the demo's manifest")?;
+    let mut experts = objects.routers.iter().flat_map(|router| &router.spec.experts);
+    let recorded = experts.find(|expert| expert.name == RECORDED).with_context(|| format!("the demo has no expert {RECORDED}"))?;
+    serde_json::to_value(&recorded.prepend_messages).context("messages as JSON")
 }
 
 fn few_of(all: &[Value]) -> Vec<Value> {
