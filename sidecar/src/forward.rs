@@ -27,7 +27,7 @@ use crate::{
     trace::{Told, Trace},
     upstream::SendError,
 };
-pub use answer::{AnswerBody, is_close_delimited};
+pub use answer::{AnswerBody, WHOLE_BYTES, is_close_delimited};
 use answer::{Begun, become_an_error, error_in_words, read};
 use collect::Trouble;
 

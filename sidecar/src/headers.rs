@@ -48,6 +48,7 @@ fn is_kept_back(name: &HeaderName) -> bool {
         *name,
         header::HOST
             | header::CONTENT_LENGTH
+            | header::CONTENT_ENCODING
             | header::ACCEPT_ENCODING
             | header::EXPECT
             | header::AUTHORIZATION
@@ -151,6 +152,7 @@ mod tests {
             ("x-forwarded-for", "10.0.0.1"),
             ("x-expert-router-objective", "cost"),
             ("accept-encoding", "gzip"),
+            ("content-encoding", "gzip"),
             ("openai-beta", "v2"),
             ("openai-organization", "org"),
             ("openai-project", "p"),

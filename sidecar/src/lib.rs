@@ -16,6 +16,7 @@ pub mod controls;
 pub mod decide;
 pub mod failure;
 pub mod forward;
+pub mod gzip;
 pub mod headers;
 pub mod keys;
 pub mod meter;

@@ -16,7 +16,7 @@ use crate::{
     decide::{self, Choice, Scoring},
     failure::{self, Failure, Outcome},
     forward::{self, Answer, AnswerBody, Call},
-    headers,
+    gzip, headers,
     keys::Client,
     meter::{Later, Meter, milliseconds},
     metrics::{EndpointLabel, Operation},
@@ -109,7 +109,9 @@ fn respond(mut meter: Box<Meter>, answer: Answer, choice: &Choice, inbound: &Inb
                 bytes = failure::in_our_words(parts.status, parts.headers.get(header::CONTENT_TYPE), &bytes);
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             }
-            if let Some(cost) = meter.whole(&bytes, readable) {
+            // The client gets it as it came; what it used stands inside.
+            let plain = if gzip::is_gzip(&parts.headers) { gzip::unpacked(&bytes, forward::WHOLE_BYTES).ok() } else { None };
+            if let Some(cost) = meter.whole(plain.as_ref().unwrap_or(&bytes), readable || plain.is_some()) {
                 headers.insert(headers::COST, headers::number(cost));
             }
             meter.outcome(if parts.status.is_success() { Outcome::Ok } else { Outcome::UpstreamStatus });

@@ -13,7 +13,10 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use wire::Kind;
 
-use crate::failure::{Failure, Outcome};
+use crate::{
+    failure::{Failure, Outcome},
+    gzip::{self, Unreadable},
+};
 
 /// A body may take this many times the permitted pause in all, so that one byte now and then does not hold a connection for ever.
 const PAUSES_IN_ALL: u32 = 10;
@@ -36,16 +39,29 @@ pub struct Limits {
 /// Reads the body.
 ///
 /// # Errors
-/// 413 or 408; 400 where it is compressed; [`Outcome::ClientGone`] where the client broke off.
+/// 413 or 408; 400 where it is compressed otherwise than by gzip; [`Outcome::ClientGone`] where the client broke off.
 pub async fn body(incoming: Incoming, headers: &HeaderMap, limits: Limits) -> Result<Bytes, Failure> {
     let bytes = whole(incoming, headers, limits).await?;
     match headers.get(header::CONTENT_ENCODING) {
-        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
-            let message = "header `content-encoding`: expected none, since compressed bodies are not read here";
-            Err(Failure::invalid(header::CONTENT_ENCODING.as_str(), message))
-        }
+        Some(_) if gzip::is_gzip(headers) => plain(bytes, limits).await,
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(wrong_encoding("expected `gzip` or none")),
         _ => Ok(bytes),
     }
+}
+
+/// The body, of which the cap holds for what it was before it was compressed, too.
+async fn plain(packed: Bytes, limits: Limits) -> Result<Bytes, Failure> {
+    // Megabytes take their time, which is not for a thread that serves.
+    match tokio::task::spawn_blocking(move || gzip::unpacked(&packed, limits.bytes)).await {
+        Ok(Ok(plain)) => Ok(plain),
+        Ok(Err(Unreadable::TooLarge)) => Err(over_the_cap(limits)),
+        Ok(Err(Unreadable::Broken)) | Err(_) => Err(wrong_encoding("the body is not whole, or no gzip")),
+    }
+}
+
+fn wrong_encoding(what: &str) -> Failure {
+    let name = header::CONTENT_ENCODING;
+    Failure::invalid(name.as_str(), format!("header `{name}`: {what}"))
 }
 
 async fn whole(mut incoming: Incoming, headers: &HeaderMap, limits: Limits) -> Result<Bytes, Failure> {

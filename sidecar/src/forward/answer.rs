@@ -17,7 +17,7 @@ use crate::state::Expert;
 const KEPT_ERROR_BYTES: usize = 256 << 10;
 const KEPT_ERROR_TIME: Duration = Duration::from_secs(2);
 /// Whole answers larger than this are passed on as they come, without their cost in a header.
-const WHOLE_BYTES: usize = 8 << 20;
+pub const WHOLE_BYTES: usize = 8 << 20;
 
 /// The body of an answer.
 #[derive(Debug)]

@@ -168,10 +168,40 @@ async fn other_methods_are_answered_by_their_meaning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_compressed_request_is_refused_by_the_headers_name() {
-    let (_second, router) = before(chat("ok", None), json!({})).await;
-    let answer = router.client.post_with("/v1/chat/completions", &[("content-encoding", "gzip")], &b"\x1f\x8b\x08\x00"[..]).await;
-    assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &json!("content-encoding")));
+async fn a_request_compressed_by_gzip_is_read_and_any_other_refused_by_the_headers_name() {
     let body = r#"{"model":"first","messages":[{"role":"user","content":"?"}]}"#;
-    assert_eq!(router.client.post_with("/v1/chat/completions", &[("content-encoding", "identity")], body).await.status, 200);
+    let expert = Expert::always(chat("ok", None)).await;
+    let router = Router::start(snapshot(&[expert_json("first", &expert.url(), json!({}))], json!({}))).await;
+    let client = &router.client;
+    let call =
+        async |encoding: &str, bytes: Vec<u8>| client.post_with("/v1/chat/completions", &[("content-encoding", encoding)], bytes).await;
+    assert_eq!(call("gzip", gzip(body.as_bytes())).await.status, 200);
+    let seen = &expert.seen()[0];
+    assert_eq!((&seen.json()["model"], seen.headers.contains_key("content-encoding")), (&json!("first-model"), false));
+    assert_eq!(call("identity", body.into()).await.status, 200);
+    for (encoding, bytes) in [("gzip", b"\x1f\x8b\x08\x00".to_vec()), ("gzip", body.into()), ("br", body.into()), ("gzip, br", body.into())]
+    {
+        let answer = call(encoding, bytes).await;
+        assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &json!("content-encoding")), "{encoding}");
+    }
+    let bomb = call("gzip", gzip(&vec![b' '; 40 << 20])).await;
+    assert_eq!(bomb.error(), (413, "too_large".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_compressed_unasked_costs_the_usage_inside() {
+    let packed = gzip(super::support::completion("ok", Some((3, 0, 2))).to_string().as_bytes());
+    let answer = super::support::response(200, "content-type: application/json\r\ncontent-encoding: gzip\r\n", &packed);
+    let expert = Expert::always(vec![answer]).await;
+    let prices = json!({"prices": {"inputPerMillion": 1e6, "outputPerMillion": 1e7}});
+    let router = Router::start(snapshot(&[expert_json("one", &expert.url(), prices)], json!({}))).await;
+    let answer = router.chat("one").await;
+    assert_eq!((answer.body.as_ref(), answer.header("content-encoding")), (&packed[..], "gzip"));
+    assert_eq!(answer.header("x-expert-router-cost-usd"), "23");
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, plain).unwrap();
+    encoder.finish().unwrap()
 }
