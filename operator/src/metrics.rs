@@ -11,7 +11,7 @@ use prometheus::{
 use table::{
     CERTIFICATE_END, INJECTIONS, LEADING, OBJECTS, OPEN_FILES, RECONCILE_SECONDS, RECONCILES, RESIDENT_MEMORY, WATCH_FAILURES, WRITES,
 };
-pub use table::{Kind, METRICS, Metric, markdown};
+pub use table::{Kind, METRICS, Metric};
 
 /// Seconds of a reconcile: a visit that finds nothing to do takes well below a millisecond, one that writes tens of them.
 const SECONDS: [f64; 10] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];

@@ -20,7 +20,7 @@ use routing::Refusal;
 
 pub use aside::{LogCounters, ShadowCounters};
 pub use expert::{AttemptResult, CutCause, ExpertMetrics, Operation};
-pub use table::{Kind, METRICS, Metric, markdown};
+pub use table::{Kind, METRICS, Metric};
 
 use crate::failure::Outcome;
 use make::Maker;

@@ -4,6 +4,7 @@ mod chart;
 mod values;
 
 mod dashboards;
+mod metrics;
 mod rules;
 
 use std::{
@@ -70,7 +71,7 @@ fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
         kind(&mut reference, &json);
     }
     files.push(("docs/reference.md".into(), reference));
-    files.push(("docs/metrics.md".into(), format!("{}\n{}", sidecar::metrics::markdown(), operator::metrics::markdown())));
+    files.push(("docs/metrics.md".into(), metrics::page()));
     files.push(("docs/spans.md".into(), sidecar::trace::semantic::markdown()));
     files.extend(chart::files()?.into_iter().map(|(path, content)| (path.into(), content)));
     files.extend(dashboards::files()?);

@@ -1,7 +1,5 @@
 //! The table of all metrics. The second half of `docs/metrics.md` is made from it.
 
-use std::fmt::Write as _;
-
 /// What kind of number it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -11,6 +9,18 @@ pub enum Kind {
     Gauge,
     /// Counts observations below each bound.
     Histogram,
+}
+
+impl Kind {
+    /// As Prometheus calls it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
 }
 
 /// One metric.
@@ -126,30 +136,6 @@ pub const METRICS: &[Metric] = &[
     RESIDENT_MEMORY,
     OPEN_FILES,
 ];
-
-/// The table for people.
-#[must_use]
-pub fn markdown() -> String {
-    let mut text = String::from(
-        "## The operator, and training\n\n\
-         What the operator shows on `/metrics` of its metrics port. The Jobs of a training show nothing themselves: how they stand is in the\n\
-         RouterModel's status, from which the operator makes the gauges `training_`, anew as often as spending is summed, so that what is\n\
-         deleted is gone from here too. Their `model_namespace` is where the RouterModel is; `namespace`, which Prometheus adds, is where the\n\
-         operator runs.\n\n\
-         | name | kind | labels | meaning |\n|---|---|---|---|\n",
-    );
-    for metric in METRICS {
-        let kind = match metric.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        };
-        let labels = metric.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "| `{}` | {kind} | {labels} | {} |", metric.name, metric.help);
-    }
-    text
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,5 @@
 //! The table of all metrics. The first half of `docs/metrics.md` is made from it.
 
-use std::fmt::Write as _;
-
 /// What kind of number it is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
@@ -11,6 +9,18 @@ pub enum Kind {
     Gauge,
     /// Counts observations below each bound.
     Histogram(&'static [f64]),
+}
+
+impl Kind {
+    /// As Prometheus calls it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
 }
 
 /// One metric.
@@ -265,31 +275,6 @@ pub const METRICS: &[Metric] = &[
     gauge("process_resident_memory_bytes", &[], "Resident memory."),
     gauge("process_open_fds", &[], "Open file descriptors."),
 ];
-
-/// The table for people.
-#[must_use]
-pub fn markdown() -> String {
-    let mut text = String::from(
-        "<!-- Made by `make generate` from sidecar/src/metrics/table.rs and operator/src/metrics/table.rs. -->\n\
-         # Metrics\n\n\
-         ## The data plane: gateway, sidecars, standalone\n\n\
-         What `expert-router` shows on `/metrics` of its admin port. Labels come from closed sets: names of experts, budgets and client\n\
-         keys, and the words of the code. Each also has the label `router`. What to look at first, and what to be told of, is in\n\
-         [observability.md](observability.md).\n\n\
-         | name | kind | labels | meaning |\n|---|---|---|---|\n",
-    );
-    for metric in METRICS {
-        let kind = match metric.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram(_) => "histogram",
-        };
-        let labels = metric.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "| `{}` | {kind} | {labels} | {} |", metric.name, metric.help);
-    }
-    text
-}
 
 #[cfg(test)]
 mod tests {
