@@ -24,6 +24,7 @@ images: build ## Pack the three images as OCI archives into target/images, witho
 	@$(XTASK) --features images -- images
 
 e2e: prerequisites ## The whole loop on a real cluster, under load and under faults (docs/e2e.md; E2E="--only loop" and other options)
+	@[ "$(E2E_CLUSTER)" = existing ] || [ "$$(id -u)" = 0 ] || { echo "a cluster of one's own needs root (sudo -E make e2e), or E2E_CLUSTER=existing: docs/e2e.md" >&2; exit 3; }
 	@$(XTASK) -- fetch --group demo
 	@$(XTASK) -- kubernetes
 	@$(XTASK) -- nodes
