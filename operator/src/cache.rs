@@ -131,8 +131,10 @@ pub struct PodFacts {
     pub role: String,
     /// Where its admin port is, once it has an address.
     pub admin: Option<String>,
-    /// The revision in its annotation.
+    /// The snapshot's revision in its annotation.
     pub revision: Option<String>,
+    /// The Secrets' revision in its annotation.
+    pub secrets_revision: Option<String>,
     /// The proxy's container is ready.
     pub ready: bool,
     /// It will not run again.

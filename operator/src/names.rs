@@ -20,6 +20,8 @@ pub const EXPERT: &str = "expertrouter.dev/expert";
 pub const ROLE: &str = "expertrouter.dev/role";
 /// On Pods that carry the data plane: the snapshot's revision. Its change makes kubelet refresh the mounted snapshot at once.
 pub const REVISION: &str = "expertrouter.dev/snapshot-revision";
+/// Likewise, of the Secrets that they mount: a digest of these objects' versions.
+pub const SECRETS_REVISION: &str = "expertrouter.dev/secrets-revision";
 /// On children: the digest of what was applied last.
 pub const APPLIED: &str = "expertrouter.dev/applied";
 /// On Pods of applications: the router whose sidecar they want.

@@ -74,7 +74,8 @@ pub async fn reconcile(router: Arc<DeserializeGuard<ExpertRouter>>, context: Arc
             return visit.refuse(&problem).await;
         }
     };
-    let applied = match visit.apply(plan).await {
+    let secrets = dereference::secrets_revision(router, &context);
+    let applied = match visit.apply(plan, secrets).await {
         Ok(applied) => applied,
         Err(Error::Apply(error @ ApplyError::Taken { .. })) => {
             visit.tell_refusal(&judge::name_taken(&error.to_string(), &visit.before)).await?;
@@ -126,25 +127,28 @@ impl<'a> Visit<'a> {
         Ok(Action::await_change())
     }
 
-    async fn apply(&self, plan: Plan<Prepared>) -> Result<Plan<Applied>, Error> {
+    async fn apply(&self, plan: Plan<Prepared>, secrets: Option<String>) -> Result<Plan<Applied>, Error> {
         let prune = prune(&plan);
         self.context.applier.apply(&self.owner, &plan.children, &prune).await?;
         let plan = plan.applied();
         if let Some(revision) = &plan.revision {
-            self.announce(revision).await?;
+            self.announce(revision, secrets.as_deref()).await?;
         }
         Ok(plan)
     }
 
-    /// Writes the revision into the metadata of each Pod that mounts the snapshot: kubelet then refreshes the mount at once.
-    async fn announce(&self, revision: &str) -> Result<(), Error> {
+    /// Writes the revisions of snapshot and Secrets into the metadata of each Pod that mounts them: kubelet then refreshes them at once.
+    async fn announce(&self, revision: &str, secrets: Option<&str>) -> Result<(), Error> {
         let api = Api::<Pod>::namespaced(self.context.client.clone(), &self.owner.key.namespace);
         for (name, seen) in self.context.pods(&self.owner.key) {
             let Detail::Pod(pod) = &seen.detail else { continue };
-            if pod.finished || seen.deleting || pod.revision.as_deref() == Some(revision) {
+            let is_told = pod.revision.as_deref() == Some(revision) && pod.secrets_revision.as_deref() == secrets;
+            if pod.finished || seen.deleting || is_told {
                 continue;
             }
-            let patch = json!({"metadata": {"uid": seen.uid, "annotations": {names::REVISION: revision}}});
+            // A null takes the annotation away.
+            let annotations = json!({names::REVISION: revision, names::SECRETS_REVISION: secrets});
+            let patch = json!({"metadata": {"uid": seen.uid, "annotations": annotations}});
             match api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Ok(_) => self.context.metrics.applied("Pod", "annotate"),
                 Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}

@@ -82,9 +82,10 @@ impl Nodes {
         let machines: Vec<Machine> = (1..=NODES).map(|node| Machine::start(node, group, &folder, &logs, &pki)).collect::<Result<_>>()?;
         let loading = load(&machines, &archives);
         let client = client(Path::new(&pki.file("administrator.kubeconfig"))).await?;
-        control_plane.ready(&client).await?;
+        control_plane::ready(&client).await?;
+        control_plane.check()?;
         say("the API server is ready");
-        control_plane.start_controllers(&pki, &logs)?;
+        control_plane.start_controllers(&pki)?;
         let mut nodes = Self { folder, pki, running: Mutex::new(Running { control_plane, machines, others: Vec::new() }) };
         {
             let running = nodes.running.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -138,9 +139,11 @@ impl Nodes {
         self.lock().control_plane.stop_api_server()
     }
 
-    /// Starts it again; ready it is a few seconds later.
+    /// Starts it again, waits until it is ready, and starts the controllers.
     pub(crate) async fn start_api_server(&self) -> Result<()> {
-        self.lock().control_plane.start_api_server(&self.pki)
+        self.lock().control_plane.start_api_server(&self.pki)?;
+        control_plane::ready(&client(&self.kubeconfig()).await?).await?;
+        self.lock().control_plane.start_controllers(&self.pki)
     }
 
     fn lock(&self) -> MutexGuard<'_, Running> {

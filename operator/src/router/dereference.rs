@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::{ExpertRouter, ExpertRouterSpec, RouterModel};
+use serde_json::json;
 
 use super::{
     bundle,
@@ -16,7 +17,7 @@ use crate::{
     dependencies::Dependency,
     names::label_value,
     owner::Owner,
-    training::valid as training,
+    training::{inputs::digest_of, valid as training},
 };
 
 /// Fetches what a router names, and has changes of it told to the router.
@@ -132,6 +133,19 @@ fn secret_names(spec: &ExpertRouterSpec) -> BTreeSet<String> {
     names.extend(bundle.and_then(|bundle| Some(bundle.credentials.as_ref()?.secret_ref.name.clone())));
     names.extend(spec.gateway.as_ref().and_then(|gateway| Some(gateway.tls_secret_ref.as_ref()?.name.clone())));
     names
+}
+
+/// A digest of the versions of the Secrets that the data plane mounts, as they are known now: another one where a Secret was written.
+/// Absent where none is there.
+#[must_use]
+pub fn secrets_revision(router: &ExpertRouter, context: &Context) -> Option<String> {
+    let namespace = router.metadata.namespace.as_deref()?;
+    let version = |name: String| {
+        let seen = context.cache.get(Kind::Secret, namespace, &name)?;
+        Some((name, json!([seen.uid, seen.resource_version])))
+    };
+    let versions: serde_json::Map<_, _> = secret_names(&router.spec).into_iter().filter_map(version).collect();
+    (!versions.is_empty()).then(|| digest_of(&versions.into()))
 }
 
 /// Every claim a Pod of the router's may mount.

@@ -122,6 +122,7 @@ pub(super) fn of_endpoint_slice(object: &EndpointSlice) -> (ObjectKey, Seen) {
 
 pub(super) fn of_pod(object: &Pod) -> (ObjectKey, Seen) {
     let label = |name: &str| object.metadata.labels.as_ref().and_then(|labels| labels.get(name)).cloned().unwrap_or_default();
+    let annotation = |name: &str| object.metadata.annotations.as_ref().and_then(|annotations| annotations.get(name)).cloned();
     let status = object.status.as_ref();
     let containers = |of: Option<&Vec<ContainerStatus>>| of.cloned().unwrap_or_default();
     let init = containers(status.and_then(|status| status.init_container_statuses.as_ref()));
@@ -130,7 +131,8 @@ pub(super) fn of_pod(object: &Pod) -> (ObjectKey, Seen) {
         router: label(names::ROUTER),
         role: label(names::ROLE),
         admin: admin_address(object),
-        revision: object.metadata.annotations.as_ref().and_then(|annotations| annotations.get(names::REVISION).cloned()),
+        revision: annotation(names::REVISION),
+        secrets_revision: annotation(names::SECRETS_REVISION),
         ready: all.iter().any(|container| container.name == PROXY && container.ready),
         finished: status.and_then(|status| status.phase.as_deref()).is_some_and(|phase| phase == "Succeeded" || phase == "Failed"),
         init_failure: init.iter().filter(|container| container.name != PROXY).find_map(failure),

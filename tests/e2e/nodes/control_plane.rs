@@ -40,18 +40,8 @@ impl ControlPlane {
         Ok(Self { logs: logs.to_owned(), etcd, api_server, controllers: Vec::new() })
     }
 
-    /// Waits until the API server answers that it is.
-    pub(crate) async fn ready(&mut self, client: &Client) -> Result<()> {
-        eventually("the API server is ready", PATIENCE, async || {
-            self.check()?;
-            let request = http::Request::get("/readyz").body(Vec::new())?;
-            Ok(client.request_text(request).await.is_ok_and(|answer| answer == "ok"))
-        })
-        .await
-    }
-
     /// Starts the rest. Not before the API server is ready: the controllers end when they come before the roles are made.
-    pub(crate) fn start_controllers(&mut self, pki: &Pki, logs: &Path) -> Result<()> {
+    pub(crate) fn start_controllers(&mut self, pki: &Pki) -> Result<()> {
         let with_rights = |program: &str, owner: &str| -> Result<Command> {
             let mut command = Command::new(parts::control_plane(program)?);
             for flag in ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"] {
@@ -73,13 +63,16 @@ impl ControlPlane {
         controllers.args(["--use-service-account-credentials=true", "--allocate-node-cidrs=false"]);
         // Half of the usual: a run that waits for a lost node should not wait for long.
         controllers.arg("--node-monitor-grace-period=20s");
-        self.controllers.push(Program::start("kube-controller-manager", controllers, logs)?);
+        self.controllers.push(Program::start("kube-controller-manager", controllers, &self.logs)?);
         let scheduler = with_rights("kube-scheduler", "scheduler")?;
-        self.controllers.push(Program::start("kube-scheduler", scheduler, logs)?);
+        self.controllers.push(Program::start("kube-scheduler", scheduler, &self.logs)?);
         Ok(())
     }
 
+    /// Stops the API server, and what cannot be without it: where controllers elect a leader, one that loses the API server ends, and
+    /// begins anew once it is back. One that went on would take every node for dead whose heartbeats it could not see meanwhile.
     pub(crate) fn stop_api_server(&mut self) -> Result<()> {
+        self.controllers.drain(..).try_for_each(|mut program| program.kill())?;
         self.api_server.take().context("the API server is stopped already")?.kill()
     }
 
@@ -100,6 +93,15 @@ impl ControlPlane {
         controllers.into_iter().chain(api_server).try_for_each(|mut program| program.kill())?;
         etcd.kill()
     }
+}
+
+/// Waits until the API server answers that it is.
+pub(crate) async fn ready(client: &Client) -> Result<()> {
+    eventually("the API server is ready", PATIENCE, async || {
+        let request = http::Request::get("/readyz").body(Vec::new())?;
+        Ok(client.request_text(request).await.is_ok_and(|answer| answer == "ok"))
+    })
+    .await
 }
 
 fn start_api_server(pki: &Pki, logs: &Path) -> Result<Program> {

@@ -29,6 +29,26 @@ fn sidecar(pod: &Value) -> Option<&Value> {
     pod["spec"]["initContainers"].as_array()?.iter().find(|container| container["name"] == "expert-router")
 }
 
+const CHANGED_KEY: &str = "
+apiVersion: v1
+kind: Secret
+metadata: {name: frontier}
+stringData: {apiKey: another}
+";
+
+/// What a Pod is told of the Secrets it mounts, once it is told something else than before.
+async fn secrets_revision_after(namespace: &Namespace, pod: &str, before: Option<&str>) -> String {
+    let mut now = String::new();
+    eventually("the Pod is told of its Secrets", Duration::from_secs(60), async || {
+        let pod = namespace.find("pods", pod).await?.unwrap_or_default();
+        now = pod["metadata"]["annotations"]["expertrouter.dev/secrets-revision"].as_str().unwrap_or_default().to_owned();
+        Ok(!now.is_empty() && Some(now.as_str()) != before)
+    })
+    .await
+    .unwrap();
+    now
+}
+
 #[tokio::test]
 async fn labelled_pods_get_a_sidecar_and_nothing_depends_on_the_operator_being_there() {
     let namespace = Cluster::shared().namespace("injection").await.unwrap();
@@ -61,6 +81,11 @@ async fn labelled_pods_get_a_sidecar_and_nothing_depends_on_the_operator_being_t
     assert_eq!(sidecar_container["securityContext"]["readOnlyRootFilesystem"], true);
     let variables = pod["spec"]["containers"][0]["env"].as_array().unwrap();
     assert!(variables.iter().any(|variable| variable["name"] == "OPENAI_BASE_URL" && variable["value"] == "http://127.0.0.1:15080/v1"));
+
+    // A Pod that is told of a changed Secret gets it mounted at once.
+    let first = secrets_revision_after(&namespace, &format!("app-{tries}"), None).await;
+    namespace.apply(CHANGED_KEY).unwrap();
+    secrets_revision_after(&namespace, &format!("app-{tries}"), Some(&first)).await;
 
     assert!(sidecar(&create(&namespace, "plain", json!({})).await).is_none());
     let unknown =
