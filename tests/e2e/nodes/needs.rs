@@ -9,7 +9,7 @@ use std::{
 use super::groups;
 
 /// Images are kept twice by each node, packed and unpacked, and kubelets want a gibibyte to be left.
-const ROOM: u64 = 8 << 30;
+const ROOM: u64 = 5 << 30;
 
 /// Programs, and the Debian package of each. Each is called by something here: namespaces, containers, Services, ports of Pods.
 const PROGRAMS: [(&str, &str); 8] = [
