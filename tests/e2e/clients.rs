@@ -11,7 +11,7 @@ use crate::{
     load::{
         CONTROL_PORT,
         control::Phase,
-        generator::{Load, Taken},
+        generator::{Ended, Load},
         probe::{Progress, Wanted},
         record::Record,
         unix_milliseconds,
@@ -78,9 +78,13 @@ impl<'a> LoadClient<'a> {
         self.post("/load", load).await
     }
 
-    /// What there is of a phase, and whether all of it has ended.
-    pub(crate) async fn take(&self, phase: &str) -> Result<Taken> {
-        self.post("/take", &Phase { phase: phase.to_owned() }).await
+    /// What there is of a phase beyond what is known. An answer that is lost on its way is asked for again.
+    async fn more(&self, phase: &str, known: usize) -> Result<Ended> {
+        let wanted = Phase { phase: phase.to_owned(), known };
+        match self.post("/records", &wanted).await {
+            Ok(ended) => Ok(ended),
+            Err(_) => self.post("/records", &wanted).await,
+        }
     }
 
     /// All records of a phase, once every request of it has ended.
@@ -88,13 +92,13 @@ impl<'a> LoadClient<'a> {
         let deadline = tokio::time::Instant::now() + END;
         let mut records = Vec::new();
         loop {
-            let taken = self.take(phase).await?;
-            records.extend(taken.records);
-            if taken.open == 0 {
+            let ended = self.more(phase, records.len()).await?;
+            records.extend(ended.records);
+            if ended.open == 0 {
                 return Ok(records);
             }
             if tokio::time::Instant::now() > deadline {
-                bail!("{} requests of {phase} by {} never ended", taken.open, self.pod);
+                bail!("{} requests of {phase} by {} never ended", ended.open, self.pod);
             }
             tokio::time::sleep(Duration::from_millis(300)).await;
         }

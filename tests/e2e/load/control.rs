@@ -15,6 +15,8 @@ use super::{generator::Generator, unix_milliseconds};
 pub(crate) struct Phase {
     /// Its name.
     pub(crate) phase: String,
+    /// How many of its records are known already.
+    pub(crate) known: usize,
 }
 
 /// Serves for as long as it is polled.
@@ -42,7 +44,7 @@ async fn answer(generator: &Generator, request: Request<Incoming>) -> Response<F
         (&Method::GET, "/clock") => reply(&unix_milliseconds()),
         (&Method::GET, "/probe") => reply(&generator.probes.progress()),
         (&Method::POST, "/load") => with(&body, |load| reply(&generator.set(load))),
-        (&Method::POST, "/take") => with(&body, |phase: Phase| reply(&generator.take(&phase.phase))),
+        (&Method::POST, "/records") => with(&body, |Phase { phase, known }| reply(&generator.records(&phase, known))),
         (&Method::POST, "/probe") => with(&body, |wanted| reply(&generator.probes.begin(wanted))),
         _ => refuse(StatusCode::NOT_FOUND, "no such path".into()),
     }

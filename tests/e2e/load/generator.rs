@@ -72,10 +72,10 @@ struct State {
 
 /// What there is of a phase.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Taken {
+pub(crate) struct Ended {
     /// Requests of it that have not ended.
     pub(crate) open: u64,
-    /// Those that have, since it was last asked.
+    /// Those that have, in the order they did.
     pub(crate) records: Vec<Record>,
 }
 
@@ -97,12 +97,11 @@ impl Generator {
         state.load = load;
     }
 
-    /// Gives away what is known of a phase.
-    pub(crate) fn take(&self, phase: &str) -> Taken {
-        let mut state = self.state();
-        let (records, others) = std::mem::take(&mut state.ended).into_iter().partition(|record| record.phase == phase);
-        state.ended = others;
-        Taken { open: state.open.get(phase).copied().unwrap_or_default(), records }
+    /// What there is of a phase beyond so many records. It stays: an answer may be lost on its way.
+    pub(crate) fn records(&self, phase: &str, known: usize) -> Ended {
+        let state = self.state();
+        let records = state.ended.iter().filter(|record| record.phase == phase).skip(known).cloned().collect();
+        Ended { open: state.open.get(phase).copied().unwrap_or_default(), records }
     }
 
     /// Sends for as long as it is polled.
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_phase_is_given_away_once_and_alone() {
+    fn a_phase_is_told_alone_and_once_more_to_those_who_do_not_know_it() {
         let generator = Generator::new("a", "127.0.0.1:1", "/v1");
         let record = |phase: &str| {
             let json = serde_json::json!({"id": "1", "phase": phase, "sent_at": 0, "stream": true, "kept": true, "outcome": "Answered",
@@ -197,9 +196,13 @@ mod tests {
         for phase in ["p", "q", "p"] {
             generator.state().end(record(phase));
         }
-        let taken = generator.take("p");
-        assert_eq!((taken.open, taken.records.len()), (1, 2));
-        assert_eq!(generator.take("p").records.len(), 0);
-        assert_eq!(generator.take("q").records.len(), 1);
+        let check = |phase: &str, known: usize, records: usize| {
+            assert_eq!(generator.records(phase, known).records.len(), records, "{phase} from {known}");
+        };
+        assert_eq!(generator.records("p", 0).open, 1);
+        check("p", 0, 2);
+        check("p", 0, 2);
+        check("p", 2, 0);
+        check("q", 0, 1);
     }
 }
