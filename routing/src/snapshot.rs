@@ -272,6 +272,7 @@ pub struct Policy {
     /// What the choice is to be best in, unless the request says otherwise.
     pub objective: Objective,
     /// In units of the score: what `Cost` may give up against the best expert. Absent: what the model recommends.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub quality_tolerance: Option<f64>,
     /// For `Balanced`.
     pub weights: Weights,
@@ -324,6 +325,7 @@ pub struct Weights {
     pub quality: f64,
     /// Per cent (a hundredth of a dollar) of predicted cost, so that weights of order one make sense. Absent: what the model recommends,
     /// for this weight of quality.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<f64>,
     /// Per second of expected latency.
     pub latency: f64,

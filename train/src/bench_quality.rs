@@ -39,12 +39,9 @@ pub struct BenchQualityArgs {
     /// Only pools whose name contains this
     #[arg(long)]
     pool: Option<String>,
-    /// Which routers
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["knn", "mlp", "lexical", "auto"])]
+    /// Which routers; bert, and auto with its --tune-minutes, take minutes for each pool
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["knn", "mlp", "lexical", "bert", "auto"])]
     routers: Vec<RouterKind>,
-    /// Compare the fine-tuned encoder alone too: minutes for each pool
-    #[arg(long)]
-    with_bert: bool,
     /// How long Auto may fine-tune the encoder on each pool, in minutes; see `fit`
     #[arg(long, default_value_t = TUNE_MINUTES)]
     tune_minutes: f64,
@@ -116,9 +113,6 @@ impl BenchQualityArgs {
             println!("(docs/evaluation.md says what is in them; any outcomes file can be compared with `fit` and `evaluate`)");
             return Ok(());
         };
-        if self.with_bert && !self.routers.contains(&RouterKind::Bert) {
-            self.routers.push(RouterKind::Bert);
-        }
         let path = folder.join("pools.json");
         let json = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let pools: BTreeMap<String, Option<Vec<String>>> = serde_json::from_slice(&json).with_context(|| path.display().to_string())?;
