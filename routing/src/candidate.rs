@@ -28,18 +28,63 @@ pub(crate) struct Candidate {
     pub(crate) cost_known: bool,
 }
 
+/// What may keep an expert from taking a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits<'a> {
+    table: &'a Table,
+    request: &'a Request,
+    state: &'a [ExpertState],
+    /// Whether experts that asked for a pause get it.
+    pauses: bool,
+}
+
+impl<'a> Limits<'a> {
+    /// Pauses hold as long as somebody else can answer. Where nobody can, the client is better served by the paused expert's own word than
+    /// by a refusal of ours: it may have room again, and else says so itself.
+    pub(crate) fn new(table: &'a Table, request: &'a Request, state: &'a [ExpertState]) -> Self {
+        let strict = Self { table, request, state, pauses: true };
+        let pauses = !state.iter().any(|now| now.paused) || strict.passing().next().is_some();
+        Self { pauses, ..strict }
+    }
+
+    /// Experts that may take the request, in the table's order.
+    pub(crate) fn passing(self) -> impl Iterator<Item = ExpertIndex> {
+        (0..self.table.experts().len()).filter(move |expert| self.hit(*expert).is_none())
+    }
+
+    /// The first limit an expert does not pass.
+    pub(crate) fn hit(self, expert: ExpertIndex) -> Option<Refusal> {
+        let Self { table, request, .. } = self;
+        if !table.capable(expert, &request.needs) {
+            return Some(Refusal::Capability);
+        }
+        let output = table.output_limit(expert, request.max_output_tokens).unwrap_or(0);
+        let needed = request.prompt_tokens.saturating_add(table.prepended_tokens(expert)).saturating_add(output);
+        if table.experts()[expert].context_tokens.is_some_and(|context| needed > u64::from(context)) {
+            return Some(Refusal::Context);
+        }
+        let now = self.state.get(expert).copied().unwrap_or_default();
+        if now.ejected || (now.paused && self.pauses) {
+            return Some(Refusal::Unhealthy);
+        }
+        self.is_saturated(expert).then_some(Refusal::Saturated)
+    }
+
+    /// Whether an expert has as many requests as it may have.
+    pub(crate) fn is_saturated(self, expert: ExpertIndex) -> bool {
+        let now = self.state.get(expert).copied().unwrap_or_default();
+        self.table.experts()[expert].max_in_flight.is_some_and(|most| now.in_flight >= most)
+    }
+}
+
 /// All experts that may take the request, in the table's order; a refusal that names the last limit nobody passed.
-pub(crate) fn candidates(
-    table: &Table,
-    request: &Request,
-    state: &[ExpertState],
-    scores: Option<&Scores>,
-) -> Result<Vec<Candidate>, Refusal> {
+pub(crate) fn candidates(limits: Limits<'_>, scores: Option<&Scores>) -> Result<Vec<Candidate>, Refusal> {
+    let Limits { table, request, state, .. } = limits;
     let mut refusal = Refusal::Capability;
     let mut found = Vec::with_capacity(table.experts().len());
     let means = Means::of(scores);
     for expert in 0..table.experts().len() {
-        match limit(table, request, state, expert) {
+        match limits.hit(expert) {
             None => found.push(predict(table, request, state, scores.map(|scores| (scores, means)), expert)),
             Some(hit) => refusal = further(refusal, hit),
         }
@@ -49,27 +94,6 @@ pub(crate) fn candidates(
     }
     price_the_unpriced(table, &mut found);
     Ok(found)
-}
-
-/// The first limit an expert does not pass.
-pub(crate) fn limit(table: &Table, request: &Request, state: &[ExpertState], expert: ExpertIndex) -> Option<Refusal> {
-    if !table.capable(expert, &request.needs) {
-        return Some(Refusal::Capability);
-    }
-    let output = table.output_limit(expert, request.max_output_tokens).unwrap_or(0);
-    let needed = request.prompt_tokens.saturating_add(table.prepended_tokens(expert)).saturating_add(output);
-    if table.experts()[expert].context_tokens.is_some_and(|context| needed > u64::from(context)) {
-        return Some(Refusal::Context);
-    }
-    let now = state.get(expert).copied().unwrap_or_default();
-    if now.ejected {
-        return Some(Refusal::Unhealthy);
-    }
-    saturated(table, now, expert).then_some(Refusal::Saturated)
-}
-
-pub(crate) fn saturated(table: &Table, now: ExpertState, expert: ExpertIndex) -> bool {
-    table.experts()[expert].max_in_flight.is_some_and(|most| now.in_flight >= most)
 }
 
 /// Of two limits, the one that comes later: it was nearer to an answer.

@@ -1,15 +1,19 @@
 //! Scores and limits to a decision: who answers, who steps in, and why.
 //!
-//! The order of the rules: a pin; the limits (capability, context, ejection, `maxInFlight`), which leave candidates; a single candidate;
-//! a missing score; a spent budget; the conversation; the objective. Predictions of cost are in `candidate.rs`.
+//! The order of the rules: a pin; the limits (capability, context, ejection and pauses, `maxInFlight`), which leave candidates; a single
+//! candidate; a missing score; a spent budget; the conversation; the objective. Limits and predictions of cost are in `candidate.rs`.
+
+mod reason;
 
 use std::cmp::Ordering;
 
 use crate::{
-    candidate::{Candidate, Means, candidates, limit, predict, saturated},
+    candidate::{Candidate, Limits, Means, candidates, predict},
     snapshot::{Capability, FailureMode, Objective, Weights},
     table::{ExpertIndex, Table},
 };
+
+pub use reason::{Reason, Refusal, ScoreFailure};
 
 /// Predicted scores are 32-bit floats: differences below this are none. Keeps "at most 0.02" true of 0.84 and 0.82.
 const SCORE_SLACK: f64 = 1e-6;
@@ -43,19 +47,6 @@ impl Default for Recommended {
     }
 }
 
-/// Why there are no scores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ScoreFailure {
-    /// The router has no model yet.
-    NoModel,
-    /// The model is there but cannot be used, or failed on this prompt.
-    ModelBroken,
-    /// The score did not come in time.
-    DeadlineExceeded,
-    /// Too many requests wait for a score already.
-    Overloaded,
-}
-
 /// The facts of a request the choice depends on.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
@@ -82,35 +73,10 @@ pub struct Request {
 pub struct ExpertState {
     /// Ejected, and not due for a probe.
     pub ejected: bool,
+    /// It asked for no requests just now.
+    pub paused: bool,
     /// Requests sent and not yet ended.
     pub in_flight: u32,
-}
-
-/// Why an expert was chosen. A closed set: these are metric labels and header values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
-    /// The client named it, or goes on from a response that it keeps.
-    Pinned,
-    /// The conversation is with it already.
-    Session,
-    /// Best predicted score.
-    Quality,
-    /// Cheapest within the tolerance.
-    Cost,
-    /// Best weighted sum.
-    Balanced,
-    /// A budget is spent: the cheapest candidate.
-    Budget,
-    /// No other expert may take this request.
-    OnlyCandidate,
-    /// No model yet: the conversation's expert, else the fallback expert, else the cheapest. So for the three below.
-    NoModel,
-    /// The model is broken.
-    ModelBroken,
-    /// The score did not come in time.
-    DeadlineExceeded,
-    /// Too many requests wait for a score.
-    Overloaded,
 }
 
 /// Who answers.
@@ -119,123 +85,12 @@ pub struct Decision {
     /// Is sent the request first.
     pub expert: ExpertIndex,
     /// Who steps in before the first byte, best first by the objective. The policy's fallback expert is among them as the last
-    /// resort even while it is ejected. Empty for a pinned request: the client asked for this expert and no other.
+    /// resort even while it is ejected or paused. Empty for a pinned request: the client asked for this expert and no other.
     pub fallbacks: Vec<ExpertIndex>,
     /// Why this expert.
     pub reason: Reason,
     /// Predicted cost of the chosen expert, where it has prices and the output tokens are known.
     pub predicted_cost_usd: Option<f64>,
-}
-
-/// Why nobody answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// No expert has the capabilities asked for.
-    Capability,
-    /// The prompt fits no expert's context.
-    Context,
-    /// Every expert that could is ejected.
-    Unhealthy,
-    /// Every expert that could is at its `maxInFlight`.
-    Saturated,
-    /// No score, and the policy is to fail closed.
-    NoScore(ScoreFailure),
-}
-
-impl ScoreFailure {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::NoModel, Self::ModelBroken, Self::DeadlineExceeded, Self::Overloaded];
-
-    /// As a metric label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        self.reason().as_str()
-    }
-
-    fn reason(self) -> Reason {
-        match self {
-            Self::NoModel => Reason::NoModel,
-            Self::ModelBroken => Reason::ModelBroken,
-            Self::DeadlineExceeded => Reason::DeadlineExceeded,
-            Self::Overloaded => Reason::Overloaded,
-        }
-    }
-}
-
-impl Reason {
-    /// All of them, so that metrics can show zeros from the start.
-    pub const ALL: [Self; 11] = [
-        Self::Pinned,
-        Self::Session,
-        Self::Quality,
-        Self::Cost,
-        Self::Balanced,
-        Self::Budget,
-        Self::OnlyCandidate,
-        Self::NoModel,
-        Self::ModelBroken,
-        Self::DeadlineExceeded,
-        Self::Overloaded,
-    ];
-
-    /// As a metric label and header value.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pinned => "pinned",
-            Self::Session => "session",
-            Self::Quality => "quality",
-            Self::Cost => "cost",
-            Self::Balanced => "balanced",
-            Self::Budget => "budget",
-            Self::OnlyCandidate => "only_candidate",
-            Self::NoModel => "no_model",
-            Self::ModelBroken => "model_broken",
-            Self::DeadlineExceeded => "deadline_exceeded",
-            Self::Overloaded => "overloaded",
-        }
-    }
-}
-
-impl Refusal {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Capability,
-        Self::Context,
-        Self::Unhealthy,
-        Self::Saturated,
-        Self::NoScore(ScoreFailure::NoModel),
-        Self::NoScore(ScoreFailure::ModelBroken),
-        Self::NoScore(ScoreFailure::DeadlineExceeded),
-        Self::NoScore(ScoreFailure::Overloaded),
-    ];
-
-    /// As a metric label. A missing score shows why it is missing.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Capability => "capability",
-            Self::Context => "context",
-            Self::Unhealthy => "unhealthy",
-            Self::Saturated => "saturated",
-            Self::NoScore(failure) => failure.as_str(),
-        }
-    }
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Capability => "no expert has all the capabilities this request needs",
-            Self::Context => "the request fits no capable expert's context",
-            Self::Unhealthy => "every expert that could answer this request is out of rotation after failures",
-            Self::Saturated => "every expert that could answer this request has as many requests as it may have",
-            Self::NoScore(ScoreFailure::NoModel) => "the router has no model yet and is set to fail closed",
-            Self::NoScore(ScoreFailure::ModelBroken) => "the router's model failed and the router is set to fail closed",
-            Self::NoScore(ScoreFailure::DeadlineExceeded) => "the score did not come in time and the router is set to fail closed",
-            Self::NoScore(ScoreFailure::Overloaded) => "too many requests wait for a score and the router is set to fail closed",
-        })
-    }
 }
 
 /// Decides.
@@ -246,7 +101,8 @@ pub fn choose(table: &Table, request: &Request, state: &[ExpertState], scores: R
     if let Some(expert) = request.pin {
         return pinned(table, request, state, scores.ok(), expert);
     }
-    let mut candidates = candidates(table, request, state, scores.ok())?;
+    let limits = Limits::new(table, request, state);
+    let mut candidates = candidates(limits, scores.ok())?;
     // A model that scores none of the candidates, or another number of experts, is broken whatever it says of itself.
     let scores = scores.and_then(|scores| {
         let usable = scores.quality.len() == table.experts().len() && candidates.iter().any(|candidate| candidate.quality.is_finite());
@@ -260,18 +116,19 @@ pub fn choose(table: &Table, request: &Request, state: &[ExpertState], scores: R
             Err(failure) => without_scores(table, request, &mut candidates, failure)?,
         }
     };
-    Ok(decision(table, request, state, &candidates, reason))
+    Ok(decision(limits, table.fallback(), &candidates, reason))
 }
 
 /// Whether a score can change the decision: not for a pinned request, nor where one expert or none may take it. Lets a caller spare
 /// the model.
 #[must_use]
 pub fn needs_scores(table: &Table, request: &Request, state: &[ExpertState]) -> bool {
-    request.pin.is_none() && (0..table.experts().len()).filter(|expert| limit(table, request, state, *expert).is_none()).nth(1).is_some()
+    request.pin.is_none() && Limits::new(table, request, state).passing().nth(1).is_some()
 }
 
-/// A pinned request goes to its expert whatever is thought of that expert: ejected (the client may know better, and it is the only way
-/// to try), incapable or too small (the expert's own error says more than ours). Only `maxInFlight` holds, which protects the expert.
+/// A pinned request goes to its expert whatever is thought of that expert: ejected or paused (the client may know better, and it is
+/// the only way to try), incapable or too small (the expert's own error says more than ours). Only `maxInFlight` holds, which protects the
+/// expert.
 fn pinned(
     table: &Table,
     request: &Request,
@@ -282,7 +139,7 @@ fn pinned(
     if expert >= table.experts().len() {
         return Err(Refusal::Capability);
     }
-    if saturated(table, state.get(expert).copied().unwrap_or_default(), expert) {
+    if Limits::new(table, request, state).is_saturated(expert) {
         return Err(Refusal::Saturated);
     }
     let candidate = predict(table, request, state, scores.map(|scores| (scores, Means::of(Some(scores)))), expert);
@@ -391,15 +248,11 @@ fn cheaper(one: &Candidate, other: &Candidate) -> Ordering {
 }
 
 /// The first of the ordered candidates answers, the rest step in.
-fn decision(table: &Table, request: &Request, state: &[ExpertState], candidates: &[Candidate], reason: Reason) -> Decision {
+fn decision(limits: Limits<'_>, fallback: Option<ExpertIndex>, candidates: &[Candidate], reason: Reason) -> Decision {
     let mut fallbacks: Vec<ExpertIndex> = candidates[1..].iter().map(|candidate| candidate.expert).collect();
-    // An ejected fallback expert is still better than an error, once all others have failed.
-    fallbacks.extend(
-        table
-            .fallback()
-            .filter(|expert| limit(table, request, state, *expert) == Some(Refusal::Unhealthy))
-            .filter(|expert| !saturated(table, state.get(*expert).copied().unwrap_or_default(), *expert)),
-    );
+    // A fallback expert that is out of rotation is still better than an error, once all others have failed.
+    let last_resort = |expert: &ExpertIndex| limits.hit(*expert) == Some(Refusal::Unhealthy) && !limits.is_saturated(*expert);
+    fallbacks.extend(fallback.filter(last_resort));
     Decision { expert: candidates[0].expert, fallbacks, reason, predicted_cost_usd: predicted_cost(&candidates[0]) }
 }
 

@@ -11,6 +11,7 @@ pub mod choose;
 pub mod health;
 pub mod price;
 pub mod render;
+pub mod retries;
 pub mod session;
 pub mod snapshot;
 pub mod table;

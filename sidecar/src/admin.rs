@@ -4,7 +4,10 @@
 //! files but never their contents, and of `bodyOverrides` and `prependMessages`, into which people write what they like, only how much
 //! there is.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    sync::{Arc, atomic::Ordering},
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -89,7 +92,9 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
 fn metrics(shared: &Shared) -> String {
     let (state, now, metrics) = (shared.state.load(), shared.now(), &shared.metrics);
     for expert in &state.experts {
-        expert.metrics.ejected.set(i64::from(lock(&expert.live.ejection).is_ejected(now)));
+        let now = expert.live.state(now);
+        expert.metrics.ejected.set(i64::from(now.ejected));
+        expert.metrics.paused.set(i64::from(now.paused));
     }
     let budgets = &state.table.snapshot().budgets;
     let clients = state.keys.as_ref().map(ClientKeys::names).unwrap_or_default();
@@ -149,12 +154,17 @@ fn model(state: &State) -> Value {
 fn experts(shared: &Shared, state: &State) -> Vec<Value> {
     let now = shared.now();
     let one = |expert: &Arc<crate::state::Expert>| {
-        let ejected_for = lock(&expert.live.ejection).ejected_for(now).as_secs_f64();
+        let (ejected_for, paused_for) = {
+            let ejection = lock(&expert.live.ejection);
+            (ejection.ejected_for(now).as_secs_f64(), ejection.paused_for(now).as_secs_f64())
+        };
         json!({
             "name": expert.name,
             "ejected": ejected_for > 0.0,
             "ejectedForSeconds": ejected_for,
-            "inFlight": expert.live.state(now).in_flight,
+            "paused": paused_for > 0.0,
+            "pausedForSeconds": paused_for,
+            "inFlight": expert.live.in_flight.load(Ordering::Acquire),
         })
     };
     state.experts.iter().map(one).collect()

@@ -2,24 +2,26 @@
 //!
 //! In: a decision. Out: an answer to pass on, or the failure the client gets. A whole (not streamed) answer is read to its end first, so
 //! that its cost fits into a header; one that breaks off is a failure like any other, since the client has seen nothing of it. So is a
-//! stream without a first event. Steps to experts that are not well are paid from the retry budget; sending again on the same expert because a pooled connection
-//! was closed is not: the expert had closed it while idle, and has as a rule not seen the request. Deliberately absent: who steps in,
-//! which the decision says.
+//! stream without a first event. Steps to experts that are not well are paid from the retry budget; sending again on the same expert because
+//! a pooled connection was closed is not: the expert had closed it while idle, and has as a rule not seen the request. Deliberately absent:
+//! who steps in, which the decision says.
 
 mod answer;
 mod collect;
+mod retry_after;
+mod verdict;
 
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header, response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use routing::{Decision, Refusal, health, table::ExpertIndex};
-use wire::{Inbound, Kind, Outbound};
+use wire::{Inbound, Outbound};
 
 use crate::{
-    failure::{Failure, Outcome},
+    failure::Failure,
     headers::{self, Authorization},
     metrics::AttemptResult,
     shared::Shared,
@@ -30,6 +32,7 @@ use crate::{
 pub use answer::{AnswerBody, WHOLE_BYTES, is_close_delimited};
 use answer::{Begun, become_an_error, error_in_words, read};
 use collect::Trouble;
+use verdict::{Failed, blame, broken, late, page, redirect, refused, unreachable_expert};
 
 /// The request, as far as experts get to see it.
 #[derive(Debug, Clone, Copy)]
@@ -74,17 +77,7 @@ pub struct Attempts {
     pub trace: Trace,
 }
 
-/// An attempt that came to nothing.
-struct Failed {
-    result: AttemptResult,
-    /// The expert's own words.
-    kept: Option<(response::Parts, Bytes)>,
-    failure: Failure,
-    /// The request is longer than the expert's context: only a longer one is worth a try.
-    over_context: bool,
-}
-
-/// Counts an attempt that is dropped with its request: the client went away first.
+/// Counts an attempt that is dropped with its request: the client went away first, or the process ends.
 struct Unfinished<'a>(Option<&'a Expert>);
 
 impl Drop for Unfinished<'_> {
@@ -167,7 +160,7 @@ async fn attempt(call: Call<'_>, mut permit: Permit, sent: Instant) -> Result<An
         }
     };
     let (mut parts, body) = response.into_parts();
-    if let Some(health) = blame(parts.status, call, &expert) {
+    if let Some(health) = blame(&parts, has_clients_key(call, &expert)) {
         permit.report(health, call.shared.now());
         let kept = error_in_words(body).await.map(|bytes| (parts.clone(), bytes));
         return Err((permit, refused(parts.status, kept)));
@@ -175,8 +168,7 @@ async fn attempt(call: Call<'_>, mut permit: Permit, sent: Instant) -> Result<An
     if parts.status.is_redirection() {
         // Followed by the client, it would lead around this router, and past it to the expert's address.
         permit.report(health::Outcome::Failure, call.shared.now());
-        let failure = Failure::new(Outcome::UpstreamStatus, Kind::BadGateway, "the expert sent the request elsewhere (a redirect)");
-        return Err((permit, Failed { result: AttemptResult::ServerError, kept: None, failure, over_context: false }));
+        return Err((permit, redirect()));
     }
     if parts.status.is_informational() {
         // 101: a change of protocol that nobody asked for.
@@ -191,7 +183,7 @@ async fn attempt(call: Call<'_>, mut permit: Permit, sent: Instant) -> Result<An
         Ok(Begun::Answer(body)) => body,
         Ok(Begun::Fault(fault)) => {
             become_an_error(&mut parts, fault.status);
-            if let Some(health) = blame(parts.status, call, &expert) {
+            if let Some(health) = blame(&parts, has_clients_key(call, &expert)) {
                 permit.report(health, call.shared.now());
                 return Err((permit, refused(parts.status, Some((parts, fault.body)))));
             }
@@ -218,25 +210,6 @@ async fn attempt(call: Call<'_>, mut permit: Permit, sent: Instant) -> Result<An
             expert.metrics.attempted(if parts.status.is_client_error() { AttemptResult::ClientError } else { AttemptResult::Ok });
             Ok(Answer { parts, body, permit, sent })
         }
-    }
-}
-
-/// What an error status says of its expert; `None` where it is the request's own, which any expert would refuse.
-fn blame(status: StatusCode, call: Call<'_>, expert: &Expert) -> Option<health::Outcome> {
-    let clients_key = forwarded_authorization(call, expert).is_some() || (expert.forward_authorization && expert.authorization.is_none());
-    match status {
-        // One client's limit is nothing that others should go elsewhere for.
-        StatusCode::TOO_MANY_REQUESTS if clients_key => Some(health::Outcome::Success),
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Some(health::Outcome::Failure),
-        status if status.is_server_error() => Some(health::Outcome::Failure),
-        // Another expert may take more. No failure: this is brought about by what the request asks for, as may be the last three.
-        StatusCode::PAYLOAD_TOO_LARGE => Some(health::Outcome::Success),
-        // Where the client's own key goes on, these are for the client; else this router is not let in.
-        _ if clients_key => None,
-        StatusCode::UNAUTHORIZED | StatusCode::PAYMENT_REQUIRED => Some(health::Outcome::Failure),
-        // The name of the model and the path are the router's.
-        StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(health::Outcome::Success),
-        _ => None,
     }
 }
 
@@ -294,35 +267,7 @@ fn forwarded_authorization<'a>(call: Call<'a>, expert: &Expert) -> Option<&'a He
     call.headers.get(header::AUTHORIZATION).filter(|_| expert.forward_authorization && !call.authorization_is_ours)
 }
 
-/// The expert answered with an error that another may not have.
-fn refused(status: StatusCode, kept: Option<(response::Parts, Bytes)>) -> Failed {
-    let result = match status {
-        StatusCode::TOO_MANY_REQUESTS => AttemptResult::RateLimited,
-        status if status.is_server_error() => AttemptResult::ServerError,
-        _ => AttemptResult::ClientError,
-    };
-    let kind = if result == AttemptResult::RateLimited { Kind::RateLimit } else { Kind::BadGateway };
-    let failure = Failure::new(Outcome::UpstreamStatus, kind, "the expert answered with an error");
-    Failed { result, kept, failure, over_context: false }
-}
-
-/// A login or an error page of something before the expert.
-fn page() -> Failed {
-    let failure = Failure::new(Outcome::UpstreamStatus, Kind::BadGateway, "the expert answered with a page instead of JSON");
-    Failed { result: AttemptResult::ServerError, kept: None, failure, over_context: false }
-}
-
-fn unreachable_expert() -> Failed {
-    let failure = Failure::new(Outcome::UpstreamConnect, Kind::BadGateway, "the expert cannot be reached");
-    Failed { result: AttemptResult::Connect, kept: None, failure, over_context: false }
-}
-
-fn broken(result: AttemptResult) -> Failed {
-    let failure = Failure::new(Outcome::UpstreamReset, Kind::BadGateway, "the expert broke the connection before its answer was whole");
-    Failed { result, kept: None, failure, over_context: false }
-}
-
-fn late() -> Failed {
-    let failure = Failure::new(Outcome::UpstreamTimeout, Kind::Timeout, "the expert did not answer in time");
-    Failed { result: AttemptResult::Timeout, kept: None, failure, over_context: false }
+/// Whether the expert is asked with the client's own key, or with none where it wants the client's.
+fn has_clients_key(call: Call<'_>, expert: &Expert) -> bool {
+    forwarded_authorization(call, expert).is_some() || (expert.forward_authorization && expert.authorization.is_none())
 }

@@ -7,6 +7,7 @@
 
 mod aside;
 mod expert;
+mod labels;
 mod make;
 mod table;
 
@@ -19,50 +20,12 @@ use prometheus::{
 use routing::Refusal;
 
 pub use aside::{LogCounters, ShadowCounters};
-pub use expert::{AttemptResult, CutCause, ExpertMetrics, Operation};
+pub use expert::ExpertMetrics;
+pub use labels::{AttemptResult, CutCause, EndpointLabel, Operation};
 pub use table::{Kind, METRICS, Metric};
 
 use crate::failure::Outcome;
 use make::Maker;
-
-/// What was asked for, as a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndpointLabel {
-    /// `POST /v1/chat/completions`
-    ChatCompletions,
-    /// `POST /v1/completions`
-    Completions,
-    /// `POST /v1/responses`
-    Responses,
-    /// `POST /v1/embeddings`
-    Embeddings,
-    /// `GET /v1/models`, with and without a name.
-    Models,
-    /// `POST /v1/route`
-    Route,
-    /// Any other path.
-    Other,
-}
-
-impl EndpointLabel {
-    /// All, in the order of their numbers.
-    pub const ALL: [Self; 7] =
-        [Self::ChatCompletions, Self::Completions, Self::Responses, Self::Embeddings, Self::Models, Self::Route, Self::Other];
-
-    /// As a label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ChatCompletions => "chat_completions",
-            Self::Completions => "completions",
-            Self::Responses => "responses",
-            Self::Embeddings => "embeddings",
-            Self::Models => "models",
-            Self::Route => "route",
-            Self::Other => "other",
-        }
-    }
-}
 
 /// Hundreds of status codes; the last is for requests that never got one.
 const STATUS_CLASSES: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "none"];

@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use routing::{
-    health::RetryBudget,
+    retries::RetryBudget,
     session::Sessions,
     snapshot::Session,
     table::{ExpertIndex, Table},

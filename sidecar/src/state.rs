@@ -15,7 +15,7 @@ use http::{HeaderName, HeaderValue, Uri};
 use model::Engine;
 use routing::{
     ExpertState, Recommended, Table,
-    health::{Ejection, Outcome, Ticket},
+    health::{Effect, Ejection, Outcome, Ticket},
     table::ExpertIndex,
 };
 use wire::Endpoint;
@@ -165,7 +165,7 @@ impl Expert {
 pub struct Live {
     /// The address it is the health of: another address starts anew.
     pub base_url: String,
-    /// In rotation or not.
+    /// In rotation, ejected or paused.
     pub ejection: Mutex<Ejection>,
     /// Sent and not ended.
     pub in_flight: AtomicU32,
@@ -175,7 +175,11 @@ impl Live {
     /// How the expert is just now.
     #[must_use]
     pub fn state(&self, now: Duration) -> ExpertState {
-        ExpertState { ejected: lock(&self.ejection).is_ejected(now), in_flight: self.in_flight.load(Ordering::Acquire) }
+        let (ejected, paused) = {
+            let ejection = lock(&self.ejection);
+            (ejection.is_ejected(now), !ejection.paused_for(now).is_zero())
+        };
+        ExpertState { ejected, paused, in_flight: self.in_flight.load(Ordering::Acquire) }
     }
 }
 
@@ -212,13 +216,14 @@ impl Permit {
     /// Says how the request ended. May be called again where a success turned into a failure later.
     pub fn report(&mut self, outcome: Outcome, now: Duration) {
         self.reported = true;
-        let ejected_for = {
-            let mut ejection = lock(&self.expert.live.ejection);
-            ejection.end(self.ticket, outcome, now).then(|| ejection.ejected_for(now))
-        };
+        let Effect { ejected_for, paused_for } = lock(&self.expert.live.ejection).end(self.ticket, outcome, now);
         if let Some(ejected_for) = ejected_for {
             self.expert.metrics.ejections.inc();
             tracing::warn!(expert = self.expert.name, seconds = ejected_for.as_secs_f64(), "expert ejected");
+        }
+        if let Some(paused_for) = paused_for {
+            self.expert.metrics.pauses.inc();
+            tracing::warn!(expert = self.expert.name, seconds = paused_for.as_secs_f64(), "expert paused: it asked for it by Retry-After");
         }
     }
 }

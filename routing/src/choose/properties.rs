@@ -9,7 +9,8 @@ use crate::{
 };
 
 fn states() -> impl Strategy<Value = Vec<ExpertState>> {
-    prop::collection::vec((prop::bool::weighted(0.2), 0_u32..6).prop_map(|(ejected, in_flight)| ExpertState { ejected, in_flight }), 0..4)
+    let state = (prop::bool::weighted(0.2), prop::bool::weighted(0.3), 0_u32..6);
+    prop::collection::vec(state.prop_map(|(ejected, paused, in_flight)| ExpertState { ejected, paused, in_flight }), 0..4)
 }
 
 fn any_scores() -> impl Strategy<Value = Scores> {
@@ -49,7 +50,8 @@ proptest! {
     #[test]
     fn the_chosen_expert_passes_every_limit_and_nobody_is_named_twice(request in requests(), state in states(), scores in any_scores()) {
         let table = compile(snapshot_json());
-        let passes = |expert| limit(&table, &request, &state, expert).is_none();
+        let limits = Limits::new(&table, &request, &state);
+        let passes = |expert| limits.hit(expert).is_none();
         let able = (0..3).filter(|expert| passes(*expert)).count();
         match choose(&table, &request, &state, Ok(&scores)) {
             Ok(decision) if request.pin.is_some() => prop_assert_eq!(Some(decision.expert), request.pin),
@@ -76,7 +78,7 @@ proptest! {
         let table = compile(snapshot_json());
         let run = |objective| choose(&table, &with_tolerance(&request, objective, tolerance), &state, Ok(&scores));
         let (Ok(cost), Ok(quality)) = (run(Objective::Cost), run(Objective::Quality)) else { return Ok(()) };
-        let all = candidate::candidates(&table, &request, &state, Some(&scores)).unwrap();
+        let all = candidate::candidates(Limits::new(&table, &request, &state), Some(&scores)).unwrap();
         let of = |decision: &Decision| *all.iter().find(|candidate| candidate.expert == decision.expert).unwrap();
         prop_assert!(of(&cost).cost_usd <= of(&quality).cost_usd);
         prop_assert!(of(&quality).quality >= of(&cost).quality || cost.reason == Reason::ModelBroken);
@@ -92,7 +94,7 @@ proptest! {
         let table = compile(snapshot_json());
         let run = |tolerance| choose(&table, &with_tolerance(&request, Objective::Cost, tolerance), &state, Ok(&scores));
         let (Ok(strict), Ok(loose)) = (run(tolerance), run(tolerance + more)) else { return Ok(()) };
-        let all = candidate::candidates(&table, &request, &state, Some(&scores)).unwrap();
+        let all = candidate::candidates(Limits::new(&table, &request, &state), Some(&scores)).unwrap();
         let cost = |decision: &Decision| all.iter().find(|candidate| candidate.expert == decision.expert).unwrap().cost_usd;
         prop_assert!(cost(&loose) <= cost(&strict));
     }

@@ -34,7 +34,11 @@ fn check(case: &Case, expected: Expected<'_>) -> Option<f64> {
 }
 
 fn ejected() -> ExpertState {
-    ExpertState { ejected: true, in_flight: 0 }
+    ExpertState { ejected: true, ..ExpertState::default() }
+}
+
+fn paused() -> ExpertState {
+    ExpertState { paused: true, ..ExpertState::default() }
 }
 
 #[test]
@@ -196,7 +200,7 @@ fn a_refusal_names_the_limit_nearest_to_an_answer() {
     case.state[MIDDLE] = ejected();
     case.state[LARGE] = ejected();
     check(&case, Err(Refusal::Unhealthy));
-    case.state[MIDDLE] = ExpertState { ejected: false, in_flight: 4 };
+    case.state[MIDDLE] = ExpertState { in_flight: 4, ..ExpertState::default() };
     check(&case, Err(Refusal::Saturated));
     case.request.prompt_tokens = 50_000;
     check(&case, Err(Refusal::Unhealthy));
@@ -221,10 +225,33 @@ fn an_ejected_fallback_expert_is_the_last_resort() {
 }
 
 #[test]
+fn a_paused_expert_is_passed_over_and_as_fallback_expert_the_last_resort() {
+    let mut case = case([0.3, 0.9, 0.5]);
+    case.state[LARGE] = paused();
+    check(&case, Ok(("middle", "quality", &["small"])));
+    case.state = [ExpertState::default(), paused(), paused()];
+    check(&case, Ok(("small", "only_candidate", &["middle"])));
+}
+
+#[test]
+fn where_nobody_else_can_answer_pauses_do_not_hold_and_ejections_do() {
+    let mut case = case([0.3, 0.9, 0.5]);
+    case.state = [paused(); 3];
+    check(&case, Ok(("middle", "quality", &["large", "small"])));
+    case.state = [ejected(), ExpertState { in_flight: 4, ..paused() }, paused()];
+    check(&case, Ok(("large", "only_candidate", &[])));
+    case.state = [ExpertState::default(), paused(), paused()];
+    case.request.needs = vec![Capability::Tools];
+    check(&case, Ok(("middle", "quality", &["large"])));
+    case.state = [paused(), ejected(), ejected()];
+    check(&case, Err(Refusal::Unhealthy));
+}
+
+#[test]
 fn a_pinned_request_goes_to_its_expert_unless_that_is_full() {
     let mut case = case([0.9, 0.8, 0.7]);
     case.request.pin = Some(MIDDLE);
-    case.state[MIDDLE] = ejected();
+    case.state[MIDDLE] = ExpertState { paused: true, ..ejected() };
     case.request.needs = vec![Capability::Embeddings];
     case.request.prompt_tokens = 1_000_000;
     case.scores = Err(ScoreFailure::NoModel);
@@ -337,6 +364,8 @@ fn scores_are_needed_only_where_there_is_a_choice() {
     assert!(!needed(&Request { needs: vec![Capability::Vision], ..Request::default() }, &[]));
     assert!(!needed(&Request::default(), &[ejected(), ejected(), ExpertState::default()]));
     assert!(!needed(&Request::default(), &[ejected(); 3]));
+    assert!(!needed(&Request::default(), &[paused(), paused(), ExpertState::default()]));
+    assert!(needed(&Request::default(), &[paused(); 3]));
 }
 
 #[test]

@@ -5,139 +5,8 @@ use std::sync::{Arc, OnceLock};
 use prometheus::{Counter, CounterVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use routing::Reason;
 
-use super::Maker;
+use super::{AttemptResult, CutCause, Maker, Operation};
 use crate::failure::Outcome;
-
-/// What came of one request to an expert.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttemptResult {
-    /// 2xx.
-    Ok,
-    /// 4xx but 429: the request's fault, or this router's, which the expert does not let in.
-    ClientError,
-    /// 429.
-    RateLimited,
-    /// 5xx, a redirect, or a page for people.
-    ServerError,
-    /// No connection.
-    Connect,
-    /// No first byte, or no whole answer, in time.
-    Timeout,
-    /// Connection closed before an answer.
-    Reset,
-    /// It was empty, or broke off before any of it was passed on.
-    Cut,
-    /// The client went away first.
-    Cancelled,
-}
-
-impl AttemptResult {
-    /// All, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
-        Self::Ok,
-        Self::ClientError,
-        Self::RateLimited,
-        Self::ServerError,
-        Self::Connect,
-        Self::Timeout,
-        Self::Reset,
-        Self::Cut,
-        Self::Cancelled,
-    ];
-
-    /// As a label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::ClientError => "client_error",
-            Self::RateLimited => "rate_limited",
-            Self::ServerError => "server_error",
-            Self::Connect => "connect",
-            Self::Timeout => "timeout",
-            Self::Reset => "reset",
-            Self::Cut => "cut",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// Why an answer broke off after it had begun.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CutCause {
-    /// The expert closed or broke the connection.
-    Upstream,
-    /// Nothing came for too long.
-    Idle,
-    /// The whole took too long.
-    Total,
-    /// The stream ended properly as HTTP but without its closing event.
-    Unfinished,
-}
-
-impl CutCause {
-    const ALL: [Self; 4] = [Self::Upstream, Self::Idle, Self::Total, Self::Unfinished];
-
-    /// As a label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Upstream => "upstream",
-            Self::Idle => "idle",
-            Self::Total => "total",
-            Self::Unfinished => "unfinished",
-        }
-    }
-}
-
-/// OpenTelemetry's `gen_ai.operation.name`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
-    /// Chat and responses.
-    Chat,
-    /// Legacy completions.
-    TextCompletion,
-    /// Embeddings.
-    Embeddings,
-}
-
-impl Operation {
-    const ALL: [Self; 3] = [Self::Chat, Self::TextCompletion, Self::Embeddings];
-
-    /// Of an endpoint.
-    #[must_use]
-    pub fn of(endpoint: wire::Endpoint) -> Self {
-        match endpoint {
-            wire::Endpoint::ChatCompletions | wire::Endpoint::Responses => Self::Chat,
-            wire::Endpoint::Completions => Self::TextCompletion,
-            wire::Endpoint::Embeddings => Self::Embeddings,
-        }
-    }
-
-    /// As a label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Chat => "chat",
-            Self::TextCompletion => "text_completion",
-            Self::Embeddings => "embeddings",
-        }
-    }
-}
-
-const REASONS: [Reason; 11] = [
-    Reason::Pinned,
-    Reason::Session,
-    Reason::Quality,
-    Reason::Cost,
-    Reason::Balanced,
-    Reason::Budget,
-    Reason::OnlyCandidate,
-    Reason::NoModel,
-    Reason::ModelBroken,
-    Reason::DeadlineExceeded,
-    Reason::Overloaded,
-];
 
 /// The metrics that have an expert for a label.
 pub(super) struct Families {
@@ -149,6 +18,8 @@ pub(super) struct Families {
     in_flight: IntGaugeVec,
     ejected: IntGaugeVec,
     ejections: IntCounterVec,
+    paused: IntGaugeVec,
+    pauses: IntCounterVec,
     tokens: IntCounterVec,
     usage_missing: IntCounterVec,
     unpriced: IntCounterVec,
@@ -176,6 +47,8 @@ impl Families {
             in_flight: make.gauges("expert_router_in_flight"),
             ejected: make.gauges("expert_router_ejected"),
             ejections: make.counters("expert_router_ejections_total"),
+            paused: make.gauges("expert_router_paused"),
+            pauses: make.counters("expert_router_pauses_total"),
             tokens: make.counters("expert_router_tokens_total"),
             usage_missing: make.counters("expert_router_usage_missing_total"),
             unpriced: make.counters("expert_router_unpriced_requests_total"),
@@ -193,7 +66,7 @@ impl Families {
 
     pub(super) fn of(&self, name: &str, model_name: &str) -> ExpertMetrics {
         ExpertMetrics {
-            decisions: REASONS.map(|reason| self.decisions.with_label_values(&[name, reason.as_str()])),
+            decisions: Reason::ALL.map(|reason| self.decisions.with_label_values(&[name, reason.as_str()])),
             attempts: AttemptResult::ALL.map(|result| self.attempts.with_label_values(&[name, result.as_str()])),
             fallbacks: AttemptResult::ALL.map(|_| OnceLock::new()),
             fallback_family: self.fallbacks.clone(),
@@ -202,6 +75,8 @@ impl Families {
             in_flight: self.in_flight.with_label_values(&[name]),
             ejected: self.ejected.with_label_values(&[name]),
             ejections: self.ejections.with_label_values(&[name]),
+            paused: self.paused.with_label_values(&[name]),
+            pauses: self.pauses.with_label_values(&[name]),
             input_tokens: self.tokens.with_label_values(&[name, "input"]),
             cached_tokens: self.tokens.with_label_values(&[name, "cached_input"]),
             output_tokens: self.tokens.with_label_values(&[name, "output"]),
@@ -222,7 +97,7 @@ impl Families {
 pub struct ExpertMetrics {
     name: String,
     model_name: String,
-    decisions: [IntCounter; REASONS.len()],
+    decisions: [IntCounter; Reason::ALL.len()],
     attempts: [IntCounter; AttemptResult::ALL.len()],
     fallbacks: [OnceLock<IntCounter>; AttemptResult::ALL.len()],
     fallback_family: IntCounterVec,
@@ -233,6 +108,8 @@ pub struct ExpertMetrics {
     pub(crate) in_flight: IntGauge,
     pub(crate) ejected: IntGauge,
     pub(crate) ejections: IntCounter,
+    pub(crate) paused: IntGauge,
+    pub(crate) pauses: IntCounter,
     pub(crate) input_tokens: IntCounter,
     pub(crate) cached_tokens: IntCounter,
     pub(crate) output_tokens: IntCounter,
@@ -261,8 +138,7 @@ pub(crate) struct OperationMetrics {
 impl ExpertMetrics {
     /// This expert was chosen.
     pub(crate) fn decided(&self, reason: Reason) {
-        let number = REASONS.iter().position(|other| *other == reason).expect("all reasons are listed");
-        self.decisions[number].inc();
+        self.decisions[reason as usize].inc();
     }
 
     pub(crate) fn attempted(&self, result: AttemptResult) {
@@ -306,23 +182,5 @@ impl ExpertMetrics {
     pub(super) fn touch_all(&self) {
         self.fell_back(AttemptResult::Connect);
         self.operation_ended(Operation::Chat, Outcome::Ok, 1.0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_and_causes_are_numbered_in_the_order_of_their_lists() {
-        for (number, result) in AttemptResult::ALL.into_iter().enumerate() {
-            assert_eq!(result as usize, number);
-        }
-        for (number, cause) in CutCause::ALL.into_iter().enumerate() {
-            assert_eq!(cause as usize, number);
-        }
-        for (number, operation) in Operation::ALL.into_iter().enumerate() {
-            assert_eq!(operation as usize, number);
-        }
     }
 }

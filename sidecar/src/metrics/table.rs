@@ -165,7 +165,17 @@ pub const METRICS: &[Metric] = &[
         &["expert"],
         "1 while an expert is out of rotation for its failures, else 0. Why: expert_router_upstream_attempts_total by result.",
     ),
-    counter("expert_router_ejections_total", &["expert"], "Times an expert was taken out of rotation."),
+    counter("expert_router_ejections_total", &["expert"], "Times an expert was taken out of rotation for its failures."),
+    gauge(
+        "expert_router_paused",
+        &["expert"],
+        "1 while an expert is out of rotation since it asked for it (429 or 503 with Retry-After), else 0.",
+    ),
+    counter(
+        "expert_router_pauses_total",
+        &["expert"],
+        "Times an expert asked for a pause: raise its limits, or give it less to do (maxInFlight).",
+    ),
     // Tokens and money.
     counter("expert_router_tokens_total", &["expert", "type"], "Tokens: input (cached ones included), cached_input, output."),
     counter(

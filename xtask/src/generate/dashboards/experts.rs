@@ -125,18 +125,22 @@ fn failures() -> Row {
             ),
             states(
                 "Out of rotation",
-                "While an expert is ejected for its failures in any process. One probe lets it back.",
-                [query("max by (router, expert) (expert_router_ejected)", "{{router}} / {{expert}}")],
+                "While an expert is ejected for its failures in any process, until a probe goes well; and while it is paused, since it asked for it.",
+                [
+                    query("max by (router, expert) (expert_router_ejected)", "{{router}} / {{expert}}"),
+                    query("max by (router, expert) (expert_router_paused)", "{{router}} / {{expert}} paused"),
+                ],
             ),
             lines(
                 Unit::PerSecond,
-                "Ejections, and fallbacks denied",
-                "Times experts were taken out of rotation, and fallbacks that were not made because the retry budget was spent.",
+                "Ejections, pauses, and fallbacks denied",
+                "Times experts were taken out of rotation or asked for it, and fallbacks that were not made because the retry budget was spent.",
                 [
                     query(
                         "sum by (router, expert) (rate(expert_router_ejections_total[$__rate_interval]))",
                         "{{router}} / {{expert}} ejected",
                     ),
+                    query("sum by (router, expert) (rate(expert_router_pauses_total[$__rate_interval]))", "{{router}} / {{expert}} paused"),
                     query("sum by (router) (rate(expert_router_retries_denied_total[$__rate_interval]))", "{{router}} denied"),
                 ],
             ),
