@@ -15,6 +15,8 @@ pub enum Outcome {
     Ok,
     /// The client went away first.
     ClientGone,
+    /// This process ended first: the grace for requests under way was over.
+    Shutdown,
     /// The request was not well-formed.
     InvalidRequest,
     /// A client key was wanted, and none or a wrong one given.
@@ -68,9 +70,10 @@ pub enum Side {
 
 impl Outcome {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Ok,
         Self::ClientGone,
+        Self::Shutdown,
         Self::InvalidRequest,
         Self::Unauthorized,
         Self::NotFound,
@@ -97,6 +100,7 @@ impl Outcome {
         match self {
             Self::Ok => "ok",
             Self::ClientGone => "client_gone",
+            Self::Shutdown => "shutdown",
             Self::InvalidRequest => "invalid_request",
             Self::Unauthorized => "unauthorized",
             Self::NotFound => "not_found",
@@ -130,9 +134,14 @@ impl Outcome {
             | Self::MethodNotAllowed
             | Self::TooLarge
             | Self::SlowBody => Side::Client,
-            Self::Capability | Self::Context | Self::Unhealthy | Self::Saturated | Self::NoScore | Self::Budget | Self::Internal => {
-                Side::Router
-            }
+            Self::Shutdown
+            | Self::Capability
+            | Self::Context
+            | Self::Unhealthy
+            | Self::Saturated
+            | Self::NoScore
+            | Self::Budget
+            | Self::Internal => Side::Router,
             Self::UpstreamStatus | Self::UpstreamConnect | Self::UpstreamTimeout | Self::UpstreamReset | Self::UpstreamCut => {
                 Side::Upstream
             }

@@ -7,6 +7,7 @@
 mod later;
 mod money;
 mod record;
+mod served;
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -16,11 +17,12 @@ use std::{
 use http::HeaderValue;
 use model::bundle::Output;
 use routing::{Reason, health};
-use wire::{Description, Usage, sse::Piece, usage::Seeker};
+use wire::{Description, sse::Piece};
 
 pub use later::Later;
 pub use money::{Money, Work};
 pub use record::{Record, milliseconds};
+use served::Served;
 
 use crate::{
     aside::Aside,
@@ -67,24 +69,8 @@ struct Decided {
     timing: Timing,
 }
 
-/// What is known once an expert's answer is on its way to the client.
-#[derive(Debug)]
-struct Served {
-    permit: Permit,
-    operation: Operation,
-    sent: Instant,
-    /// It is an answer and not an error.
-    answered: bool,
-    usage: Option<Usage>,
-    content_events: u64,
-    content_bytes: u64,
-    seeker: Seeker,
-    first_content: Option<Duration>,
-    money: Option<Money>,
-}
-
 impl Meter {
-    /// Begins with the request. Until something else is known, a request that ends was given up by its client.
+    /// Begins with the request. Until something else is known, a request that ends was given up by its client, or is cut with the process.
     #[must_use]
     pub fn new(shared: Arc<Shared>, state: Arc<State>, endpoint: EndpointLabel, request_id: HeaderValue) -> Box<Self> {
         shared.open_requests.fetch_add(1, Ordering::AcqRel);
@@ -147,20 +133,8 @@ impl Meter {
 
     /// An expert's answer, or its error, goes to the client.
     pub fn served(&mut self, permit: Permit, operation: Operation, sent: Instant, status: u16) {
-        let answered = (200..300).contains(&status);
         self.status = status;
-        self.served = Some(Box::new(Served {
-            permit,
-            operation,
-            sent,
-            answered,
-            usage: None,
-            content_events: 0,
-            content_bytes: 0,
-            seeker: Seeker::default(),
-            first_content: None,
-            money: None,
-        }));
+        self.served = Some(Box::new(Served::new(permit, operation, sent, status)));
     }
 
     /// The request ended with an answer of our own.
@@ -176,12 +150,7 @@ impl Meter {
     /// A piece of a stream passed.
     pub fn piece(&mut self, piece: &Piece) {
         let Some(served) = &mut self.served else { return };
-        if piece.seen.content && served.first_content.is_none() {
-            served.first_content = Some(served.sent.elapsed());
-        }
-        served.usage = piece.seen.usage.or(served.usage);
-        served.content_events += u64::from(piece.content_events);
-        served.content_bytes += piece.content_bytes as u64;
+        served.piece(piece);
         self.attempts.trace.note(|notes| notes.described(piece.description.clone()));
         self.aside.piece(&piece.out);
         if let Some(id) = &piece.response_id {
@@ -204,11 +173,7 @@ impl Meter {
             self.keeps(&id);
         }
         let served = self.served.as_mut()?;
-        served.usage = if readable { Usage::of_body(body) } else { None };
-        if served.usage.is_none() {
-            let text = if readable { wire::answer::text_bytes(body) } else { None };
-            served.content_bytes = text.unwrap_or(body.len()) as u64;
-        }
+        served.whole(body, readable);
         if readable {
             self.aside.piece(body);
             self.attempts.trace.note(|notes| notes.described(Description::of_body(body)));
@@ -222,8 +187,7 @@ impl Meter {
     /// A piece of a body too large to be looked into, but for its ends.
     pub fn passed(&mut self, bytes: &[u8]) {
         if let Some(served) = &mut self.served {
-            served.content_bytes += bytes.len() as u64;
-            served.seeker.push(bytes);
+            served.passed(bytes);
         }
     }
 
@@ -238,30 +202,16 @@ impl Meter {
     /// What the answer cost, worked out once.
     fn money(&mut self) -> Option<Money> {
         let prompt_tokens = self.decided.as_ref().map_or(0, |decided| decided.prompt_tokens);
-        let served = self.served.as_mut()?;
-        if served.money.is_none() {
-            let index = served.permit.expert().index;
-            served.usage = served.usage.or_else(|| served.seeker.usage());
-            let usage = served.usage.unwrap_or_else(|| {
-                let prompt_tokens = prompt_tokens + self.state.table.prepended_tokens(index);
-                let completion_tokens = match served.operation {
-                    // Vectors are not written, however long they are.
-                    Operation::Embeddings => 0,
-                    // One event carries one token with most servers; four bytes of text are one token where an event carries more.
-                    Operation::Chat | Operation::TextCompletion => served.content_events.max(served.content_bytes.div_ceil(4)),
-                };
-                Usage { prompt_tokens, completion_tokens, cached_tokens: 0 }
-            });
-            let busy_seconds = served.sent.elapsed().as_secs_f64() / served.permit.mean_at_once().max(1.0);
-            let instructed = matches!(self.endpoint, EndpointLabel::ChatCompletions | EndpointLabel::Responses);
-            let work = Work { expert: index, usage, estimated: served.usage.is_none(), busy_seconds, instructed };
-            served.money = Some(Money::of(&self.state.table, &work));
-        }
-        served.money
+        // `prependMessages` are put before these alone.
+        let instructed = matches!(self.endpoint, EndpointLabel::ChatCompletions | EndpointLabel::Responses);
+        self.served.as_mut().map(|served| served.money(&self.state.table, prompt_tokens, instructed))
     }
 
     fn settle(&mut self) {
         let _span = tracing::debug_span!("meter").entered();
+        if self.outcome == Outcome::ClientGone && self.shared.cut.load(Ordering::Acquire) {
+            self.outcome = Outcome::Shutdown;
+        }
         let duration = self.started.elapsed();
         self.shared.metrics.request_ended(self.endpoint, self.outcome, self.status, duration.as_secs_f64());
         let answered = self.served.as_ref().is_some_and(|served| served.answered);
@@ -346,42 +296,5 @@ impl Drop for Meter {
     fn drop(&mut self) {
         self.settle();
         self.shared.open_requests.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-impl Served {
-    /// The expert's own counters.
-    fn count(&self, outcome: Outcome, money: Option<&Money>) {
-        let metrics = &self.permit.expert().metrics;
-        let seconds = self.sent.elapsed().as_secs_f64();
-        metrics.operation_ended(self.operation, outcome, seconds);
-        let Some(money) = money else { return };
-        metrics.input_tokens.inc_by(money.usage.prompt_tokens);
-        metrics.cached_tokens.inc_by(money.usage.cached_tokens);
-        metrics.output_tokens.inc_by(money.usage.completion_tokens);
-        if money.estimated {
-            metrics.usage_missing.inc();
-        }
-        if money.priced {
-            add_cost(&metrics.cost, money.cost_usd);
-        } else {
-            metrics.unpriced.inc();
-        }
-        if let Some(baseline) = money.baseline_usd.filter(|_| money.priced) {
-            add_cost(&metrics.baseline_cost, baseline);
-        }
-        let operation = metrics.operation(self.operation);
-        operation.input.observe(money.usage.prompt_tokens as f64);
-        operation.output.observe(money.usage.completion_tokens as f64);
-        let completion = money.usage.completion_tokens as f64;
-        if completion > 0.0 && seconds > 0.0 {
-            metrics.tokens_per_second.observe(completion / seconds);
-        }
-        if let Some(first) = self.first_content.map(|first| first.as_secs_f64()) {
-            operation.first_token.observe(first);
-            if completion > 1.0 {
-                operation.per_token.observe((seconds - first).max(0.0) / (completion - 1.0));
-            }
-        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! In: a configuration. Out: a [`Server`] that listens, then runs until it is told to stop. The end: not ready any more, but still
 //! accepting for a stated delay; then what waits in the listener's queue is taken and the listener closed; then every connection ends
-//! after its requests under way, within a stated grace. Deliberately absent: signals, which are `main`'s.
+//! after its requests under way, within a stated grace; what is left is cut, and metered as that. Deliberately absent: signals, which are
+//! `main`'s.
 
 mod connection;
 
@@ -187,10 +188,10 @@ impl Server {
             tracing::info!(connections = left, "every connection ended within the grace");
         } else {
             tracing::warn!(connections = shared.metrics.connections.get(), "the grace ended first: connections are cut");
+            shared.cut.store(true, Ordering::Release);
+            connections.cut();
         }
-        if drained {
-            shared.all_metered().await;
-        }
+        shared.all_metered().await;
         if let Some(exporter) = exporter {
             exporter.finish().await;
         }

@@ -45,6 +45,8 @@ pub struct Shared {
     pub retries: Mutex<RetryBudget>,
     /// The end has begun: not ready any more.
     pub draining: AtomicBool,
+    /// The end's grace is over: requests that have not ended are cut.
+    pub cut: AtomicBool,
     /// Requests whose metering is still to come.
     pub open_requests: AtomicUsize,
     /// The last change that could not be used, until one can.
@@ -90,6 +92,7 @@ impl Shared {
             metrics,
             limits,
             draining: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
             open_requests: AtomicUsize::new(0),
             last_error: Mutex::new(None),
             tracer: None,

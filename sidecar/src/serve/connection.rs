@@ -23,6 +23,7 @@ use tokio::{
     time::Sleep,
 };
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 use crate::{routes, shared::Shared, watch::ServerTls};
 
@@ -41,6 +42,7 @@ pub(super) struct Connections {
     server: Arc<auto::Builder<TokioExecutor>>,
     tls: Option<ServerTls>,
     idle: Duration,
+    cut: CancellationToken,
 }
 
 /// Counts a connection while it lasts.
@@ -72,25 +74,30 @@ impl Connections {
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_HEADER_BYTES)
             .adaptive_window(true);
-        Self { shared, server: Arc::new(server), tls, idle }
+        Self { shared, server: Arc::new(server), tls, idle, cut: CancellationToken::new() }
+    }
+
+    /// Ends every connection at once, whatever is under way on it.
+    pub(super) fn cut(&self) {
+        self.cut.cancel();
     }
 
     /// Serves a connection on a task of its own.
     pub(super) fn spawn(&self, stream: TcpStream, watcher: Watcher) {
         super::prepare(&stream);
-        let (shared, server, idle) = (self.shared.clone(), self.server.clone(), self.idle);
+        let (shared, server, idle, cut) = (self.shared.clone(), self.server.clone(), self.idle, self.cut.clone());
         let counted = Counted::new(shared.clone());
         match &self.tls {
             None => drop(tokio::spawn(async move {
                 let _counted = counted;
-                serve(shared, &server, stream, watcher, idle).await;
+                cut.run_until_cancelled(serve(shared, &server, stream, watcher, idle)).await;
             })),
             Some(tls) => {
                 let acceptor = TlsAcceptor::from(tls.config.load_full());
                 drop(tokio::spawn(async move {
                     let _counted = counted;
                     if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                        serve(shared, &server, stream, watcher, idle).await;
+                        cut.run_until_cancelled(serve(shared, &server, stream, watcher, idle)).await;
                     } else {
                         shared.metrics.tls_failures.inc();
                     }

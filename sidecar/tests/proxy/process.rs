@@ -7,10 +7,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use http::Method;
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::support::{Client, Expert, Step, chat, chunk, events, eventually, expert_json, snapshot};
+use super::support::{Client, Expert, Step, budget, chat, chunk, events, eventually, expert_json, snapshot};
 
 fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_expert-router"));
@@ -150,6 +152,42 @@ async fn the_drain_ends_with_its_grace_and_a_second_signal_ends_it_at_once() {
     process.signal("TERM");
     assert_eq!(process.ended().await.code(), Some(143));
     assert!(call_2.await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_end_of_the_grace_cuts_is_logged_and_paid_for_as_that() {
+    let expert = Expert::start(|_, seen| {
+        let begun = if seen.json()["stream"] == true { events(&["begun"], None) } else { Vec::new() };
+        [begun, vec![Step::Hang]].concat()
+    })
+    .await;
+    // A token is a dollar, and each stream has two.
+    let one = expert_json("one", &expert.url(), json!({"prices": {"outputPerMillion": 1_000_000.0}}));
+    let folder = folder(&snapshot(&[one], json!({"budgets": [budget(100.0, "Refuse")]})));
+    let spent = folder.path().join("spent.json");
+    let mut process = Process::start(folder.path(), &["--drain-seconds", "0.2", "--state-file", spent.to_str().unwrap()]);
+    let body = |stream| json!({"model": "one", "stream": stream, "messages": [{"role": "user", "content": "?"}]}).to_string();
+    let (mut streams, mut calls) = (Vec::new(), Vec::new());
+    for client in [Client::new(process.client.address()), Client::http2(process.client.address())] {
+        streams.push(client.begin(Method::POST, "/v1/chat/completions", &[], body(true).into()).await);
+        let body = body(false);
+        calls.push(tokio::spawn(async move { client.try_post("/v1/chat/completions", body).await }));
+    }
+    eventually("all are under way", || async { expert.count() == 4 }).await;
+    process.signal("TERM");
+    assert_eq!(process.ended().await.code(), Some(0));
+    for call in calls {
+        assert!(call.await.unwrap().is_none());
+    }
+    for stream in streams {
+        assert!(stream.into_body().collect().await.is_err());
+    }
+    eventually("the log is read", || async { process.logged("request").len() == 4 }).await;
+    for line in process.logged("request") {
+        assert_eq!(line["outcome"], "shutdown", "{line}");
+    }
+    let spent: Value = serde_json::from_slice(&std::fs::read(spent).unwrap()).unwrap();
+    assert_eq!(spent.pointer("/accounts/day/spentUsd"), Some(&json!(4.0)), "{spent}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
