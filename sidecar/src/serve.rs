@@ -169,18 +169,18 @@ impl Server {
         let Self { shared, listener, admin_listener, tls, watcher, exporter, config, listen, admin } = self;
         tracing::info!(%listen, %admin, tls = tls.is_some(), "expert-router serves");
         let admin = tokio::spawn(admin::serve(admin_listener, shared.clone()));
-        let connections = Connections::new(shared.clone(), tls, config.idle);
+        let mut connections = Connections::new(shared.clone(), tls, config.idle);
         let graceful = GracefulShutdown::new();
         tokio::select! {
-            () = accept(&listener, &connections, &graceful) => {}
+            () = accept(&listener, &mut connections, &graceful) => {}
             () = stop => {}
         }
         shared.draining.store(true, Ordering::Release);
         tracing::info!(seconds = config.drain.as_secs_f64(), "draining");
         if !config.drain_delay.is_zero() {
-            let _ = tokio::time::timeout(config.drain_delay, accept(&listener, &connections, &graceful)).await;
+            let _ = tokio::time::timeout(config.drain_delay, accept(&listener, &mut connections, &graceful)).await;
         }
-        take_waiting(&listener, &connections, &graceful).await;
+        take_waiting(&listener, &mut connections, &graceful).await;
         drop(listener);
         let left = graceful.count();
         let drained = tokio::time::timeout(config.drain, graceful.shutdown()).await.is_ok();
@@ -189,7 +189,7 @@ impl Server {
         } else {
             tracing::warn!(connections = shared.metrics.connections.get(), "the grace ended first: connections are cut");
             shared.cut.store(true, Ordering::Release);
-            connections.cut();
+            connections.cut().await;
         }
         shared.all_metered().await;
         if let Some(exporter) = exporter {
@@ -208,9 +208,13 @@ impl Server {
     }
 }
 
-async fn accept(listener: &TcpListener, connections: &Connections, graceful: &GracefulShutdown) {
+async fn accept(listener: &TcpListener, connections: &mut Connections, graceful: &GracefulShutdown) {
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = connections.one_ends() => continue,
+        };
+        match accepted {
             Ok((stream, _)) => connections.spawn(stream, graceful.watcher()),
             Err(error) => {
                 // Either the client is gone already, or file descriptors are: both pass.
@@ -222,7 +226,7 @@ async fn accept(listener: &TcpListener, connections: &Connections, graceful: &Gr
 }
 
 /// Clients in the listener's queue believe that they are connected: closing it would cut them off.
-async fn take_waiting(listener: &TcpListener, connections: &Connections, graceful: &GracefulShutdown) {
+async fn take_waiting(listener: &TcpListener, connections: &mut Connections, graceful: &GracefulShutdown) {
     let now = Duration::ZERO;
     while let Ok(Ok((stream, _))) = tokio::time::timeout(now, listener.accept()).await {
         connections.spawn(stream, graceful.watcher());

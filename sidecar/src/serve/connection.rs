@@ -20,10 +20,10 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    task::JoinSet,
     time::Sleep,
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
 
 use crate::{routes, shared::Shared, watch::ServerTls};
 
@@ -35,14 +35,14 @@ const PING_PATIENCE: Duration = Duration::from_secs(20);
 const MAX_STREAMS: u32 = 1000;
 const MAX_HEADER_BYTES: u32 = 64 << 10;
 
-/// Makes connections' tasks.
+/// Makes connections' tasks, and holds them: dropped, it ends them.
 #[derive(Debug)]
 pub(super) struct Connections {
     shared: Arc<Shared>,
     server: Arc<auto::Builder<TokioExecutor>>,
     tls: Option<ServerTls>,
     idle: Duration,
-    cut: CancellationToken,
+    tasks: JoinSet<()>,
 }
 
 /// Counts a connection while it lasts.
@@ -74,36 +74,44 @@ impl Connections {
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_HEADER_BYTES)
             .adaptive_window(true);
-        Self { shared, server: Arc::new(server), tls, idle, cut: CancellationToken::new() }
+        Self { shared, server: Arc::new(server), tls, idle, tasks: JoinSet::new() }
     }
 
-    /// Ends every connection at once, whatever is under way on it.
-    pub(super) fn cut(&self) {
-        self.cut.cancel();
+    /// Waits for the end of one, and forgets it; for ever while there is none.
+    pub(super) async fn one_ends(&mut self) {
+        if self.tasks.join_next().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Ends every connection at once, whatever is under way on it. A task is aborted from outside, so that none has to look, each time it
+    /// runs, whether it is to end.
+    pub(super) async fn cut(&mut self) {
+        self.tasks.shutdown().await;
     }
 
     /// Serves a connection on a task of its own.
-    pub(super) fn spawn(&self, stream: TcpStream, watcher: Watcher) {
+    pub(super) fn spawn(&mut self, stream: TcpStream, watcher: Watcher) {
         super::prepare(&stream);
-        let (shared, server, idle, cut) = (self.shared.clone(), self.server.clone(), self.idle, self.cut.clone());
+        let (shared, server, idle) = (self.shared.clone(), self.server.clone(), self.idle);
         let counted = Counted::new(shared.clone());
         match &self.tls {
-            None => drop(tokio::spawn(async move {
+            None => self.tasks.spawn(async move {
                 let _counted = counted;
-                cut.run_until_cancelled(serve(shared, &server, stream, watcher, idle)).await;
-            })),
+                serve(shared, &server, stream, watcher, idle).await;
+            }),
             Some(tls) => {
                 let acceptor = TlsAcceptor::from(tls.config.load_full());
-                drop(tokio::spawn(async move {
+                self.tasks.spawn(async move {
                     let _counted = counted;
                     if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                        cut.run_until_cancelled(serve(shared, &server, stream, watcher, idle)).await;
+                        serve(shared, &server, stream, watcher, idle).await;
                     } else {
                         shared.metrics.tls_failures.inc();
                     }
-                }));
+                })
             }
-        }
+        };
     }
 }
 
