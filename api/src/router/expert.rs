@@ -153,7 +153,7 @@ pub struct Health {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86400))]
     pub base_ejection_seconds: Option<u32>,
-    /// No ejection is longer. Default 300.
+    /// No ejection is longer, nor a pause that the expert asks for by `Retry-After`. Default 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86400))]
     pub max_ejection_seconds: Option<u32>,
