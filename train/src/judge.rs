@@ -3,6 +3,9 @@
 //! In: a query's `match`, `answer` and `reference`; an answer. Out: 1 or 0. Deliberately absent: similarity of meaning (`bertscore`), and
 //! running code: an answer that would do the same in other words is wrong unless `answer` lists it.
 
+mod number;
+
+use number::last_number;
 use serde_json::Value;
 
 use crate::outcomes::Row;
@@ -41,6 +44,9 @@ impl Judge {
         if rule == Rule::Number && right.iter().any(|text| last_number(text).is_none()) {
             return Err("answer: match is \"number\", but there is no number in it".into());
         }
+        if rule == Rule::Code && right.iter().any(|text| code(text).is_empty()) {
+            return Err("answer: match is \"code\", but there is no code in it".into());
+        }
         Ok(Some(Self { rule, right }))
     }
 
@@ -66,7 +72,11 @@ fn right_answers(row: &Row) -> Result<Vec<String>, String> {
         Some(Value::Number(number)) => vec![number.to_string()],
         Some(Value::Array(list)) => list
             .iter()
-            .map(|item| item.as_str().map(str::to_owned).ok_or("answer: a list of strings is expected"))
+            .map(|item| match item {
+                Value::String(text) => Ok(text.clone()),
+                Value::Number(number) => Ok(number.to_string()),
+                _ => Err("answer: a list of strings is expected"),
+            })
             .collect::<Result<_, _>>()?,
         Some(other) => return Err(format!("answer: a string or a list of strings is expected, not {other}")),
     };
@@ -79,34 +89,44 @@ fn right_answers(row: &Row) -> Result<Vec<String>, String> {
     Ok(right)
 }
 
-/// Lower case, one blank between words, nothing that ends a sentence or quotes it round the whole.
+/// Lower case, one blank between words, one kind of quotes, nothing that ends a sentence or quotes it round the whole. Where nothing
+/// else would be left, all stays: of `?` a question mark.
 fn plain(text: &str) -> String {
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
-    text.trim_matches(|letter: char| matches!(letter, '.' | '!' | '?' | ',' | ';' | ':' | '"' | '\'' | '`' | '*' | ' ')).to_owned()
+    let one_kind = |letter| match letter {
+        '\u{2018}' | '\u{2019}' => '\'',
+        '\u{201c}' | '\u{201d}' | '\u{201e}' => '"',
+        other => other,
+    };
+    let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase().chars().map(one_kind).collect();
+    let around = |letter| matches!(letter, '!' | '?' | ',' | ';' | ':' | '"' | '\'' | '`' | '*' | ' ' | '«' | '»' | '¿' | '¡');
+    let ends = |letter| around(letter) || matches!(letter, '.' | '…' | '。' | '！' | '？');
+    // A point that leads is a part of what follows: `.net`, `.5`.
+    let kept = text.trim_start_matches(around).trim_end_matches(ends);
+    if kept.is_empty() { text } else { kept.to_owned() }
 }
 
-/// As whole words: `male` is not in `female`.
+/// As whole words: `male` is not in `female`, nor 5 in 1.5.
 fn contains_words(text: &str, part: &str) -> bool {
-    let outside = |letter: Option<char>| letter.is_none_or(|letter| !letter.is_alphanumeric());
-    text.match_indices(part).any(|(at, found)| outside(text[..at].chars().next_back()) && outside(text[at + found.len()..].chars().next()))
+    let (Some(first), Some(last)) = (part.chars().next(), part.chars().next_back()) else { return false };
+    text.char_indices().filter(|(at, _)| text[*at..].starts_with(part)).any(|(at, _)| {
+        let (before, after) = (text[..at].chars().rev(), text[at + part.len()..].chars());
+        ends_word(first, before) && ends_word(last, after)
+    })
 }
 
-/// The last number of a text: where a sum is worked out, the result comes last. Commas between digits group thousands.
-fn last_number(text: &str) -> Option<f64> {
-    let letters: Vec<char> = text.chars().collect();
-    let digit = |at: usize| letters.get(at).is_some_and(char::is_ascii_digit);
-    let end = (0..letters.len()).rev().find(|at| digit(*at))?;
-    let mut start = end;
-    while start > 0 && (digit(start - 1) || (matches!(letters[start - 1], '.' | ',') && start > 1 && digit(start - 2))) {
-        start -= 1;
+/// Whether a word may end with this letter before (or begin after) these.
+fn ends_word(edge: char, mut beyond: impl Iterator<Item = char>) -> bool {
+    let Some(next) = beyond.next() else { return true };
+    if matches!(next, '.' | ',') && edge.is_numeric() {
+        return !beyond.next().is_some_and(char::is_numeric);
     }
-    // A minus belongs to the number unless something is taken away from what stands before it: `-3`, `= -3`, not `5-3`.
-    let signed = start > 0
-        && matches!(letters[start - 1], '-' | '\u{2212}')
-        && (start == 1 || !letters[start - 2].is_alphanumeric() && letters[start - 2] != ')');
-    let number: String = letters[start..=end].iter().filter(|letter| **letter != ',').collect();
-    let value: f64 = number.parse().ok()?;
-    Some(if signed { -value } else { value })
+    !next.is_alphanumeric() || is_unparted(edge) || is_unparted(next)
+}
+
+/// Scripts that put no blanks between words, or endings behind them: Thai, Lao, Burmese, Khmer, Japanese, Chinese, Korean.
+fn is_unparted(letter: char) -> bool {
+    matches!(u32::from(letter), 0x0e00..=0x0eff | 0x1000..=0x109f | 0x1780..=0x17ff | 0x3040..=0x30ff | 0x3400..=0x9fff
+        | 0xac00..=0xd7af | 0xf900..=0xfaff | 0x20000..=0x2fa1f)
 }
 
 /// What is inside a code fence, without white space, quotes of one kind, no semicolon at the end.
@@ -114,7 +134,7 @@ fn code(text: &str) -> String {
     let inside = text.split_once("```").map_or(text, |(_, rest)| {
         let rest = rest.split("```").next().unwrap_or_default();
         match rest.split_once('\n') {
-            Some((language, code)) if language.trim().chars().all(char::is_alphanumeric) => code,
+            Some((language, code)) if language.trim().chars().all(|letter| letter.is_alphanumeric() || "+#-._".contains(letter)) => code,
             _ => rest,
         }
     });
@@ -144,13 +164,25 @@ mod tests {
     #[test]
     fn exact_looks_past_case_blanks_and_full_stops_alone() {
         check("exact", &json!("New  Delhi"), &["new delhi.", " New\nDelhi! "], &["", "delhi", "It is New Delhi."]);
+        check("exact", &json!(".5"), &[".5", "**.5**"], &["5", "0.5"]);
+        check("exact", &json!("?"), &["?", " ? "], &["", "!", "what?"]);
+        check("exact", &json!("don't"), &["Don\u{2019}t.", "\u{201c}don't\u{201d}"], &["dont"]);
     }
 
     #[test]
     fn contained_words_are_whole() {
         check("contains", &json!("Rome"), &["The capital is ROME.", "Rome"], &["Romeo", "chrome", ""]);
         check("contains", &json!(["travelled", "traveled"]), &["I traveled"], &["I travel"]);
+        check("contains", &json!("5"), &["5", "It is 5.", "5, or five"], &["1.5", "5.25", "1,5", "15"]);
+        check("contains", &json!("!"), &["!"], &["", "...", "oh"]);
+        check("contains", &json!("a a"), &["ba a a"], &["ba ab"]);
         check("contains", &json!("São Tomé"), &["It is são tomé!"], &["São Tom"]);
+    }
+
+    #[test]
+    fn where_words_are_not_parted_by_blanks_none_are_asked_for() {
+        check("contains", &json!("东京"), &["日本的首都是东京。", "東京 (东京)"], &["北京"]);
+        check("contains", &json!("서울"), &["수도는 서울입니다."], &["부산"]);
     }
 
     #[test]
@@ -158,12 +190,20 @@ mod tests {
         check("number", &json!("1234.5"), &["1,234.5", "3 + 1 = 1,234.50.", "so 1234.5!"], &["1234", "", "1234.5 or 2", "-1234.5"]);
         check("number", &json!("-3"), &["-3", "2 - 5 = -3", "minus: \u{2212}3"], &["3", "5-3"]);
         check("number", &json!(2), &["5-3 is 2", "2.0", "a2"], &["two"]);
+        check("number", &json!(["3/4", 7]), &["0.75", "It is \\frac{3}{4}.", "7"], &["4", "3"]);
     }
 
     #[test]
     fn code_looks_past_fences_blanks_and_quotes() {
-        let right =
-            ["print( \"a\" )", "```python\nprint('a')\n```", "`print('a')`", "print('a');", "```print('a')```", "```python\nprint('a')"];
+        let right = [
+            "print( \"a\" )",
+            "```python\nprint('a')\n```",
+            "`print('a')`",
+            "print('a');",
+            "```print('a')```",
+            "```python\nprint('a')",
+            "```c++\nprint('a')\n```",
+        ];
         check("code", &json!("print('a')"), &right, &["print(a)", "PRINT('a')", "x = print('a')", ""]);
     }
 
@@ -179,7 +219,8 @@ mod tests {
             (json!({"match": "fuzzy", "reference": "x"}), "match"),
             (json!({"match": "exact"}), "match"),
             (json!({"match": "number", "reference": "four"}), "answer"),
-            (json!({"match": "exact", "answer": [1]}), "answer"),
+            (json!({"match": "exact", "answer": [null]}), "answer"),
+            (json!({"match": "code", "answer": "``` ```"}), "answer"),
             (json!({"match": "exact", "answer": " "}), "answer"),
         ] {
             assert!(judge(&fields).unwrap_err().starts_with(field), "{fields}");
