@@ -5,7 +5,9 @@
 //! (`prepare`).
 
 mod answer;
+mod attempt;
 mod backoff;
+mod client;
 
 use std::{
     ops::ControlFlow,
@@ -19,6 +21,7 @@ use serde_json::{Value, json};
 use wire::{Endpoint, Inbound, Outbound};
 
 pub use answer::Answer;
+use attempt::Outcome;
 pub use backoff::{Backoff, retry_after};
 
 /// How questions are put.
@@ -98,16 +101,13 @@ pub struct Asker {
     options: AskOptions,
 }
 
-/// Longer answers are an expert's mistake.
-const MOST_ANSWER_BYTES: usize = 64 << 20;
-
 impl Asker {
     /// Prepares connections to an expert.
     ///
     /// # Errors
     /// Its certificates cannot be read, or the system's.
     pub fn new(expert: &Expert, options: &AskOptions) -> anyhow::Result<Self> {
-        let client = client(expert)?;
+        let client = client::client(expert)?;
         let url = format!("{}{}", expert.base_url, Endpoint::ChatCompletions.path());
         Ok(Self { expert: expert.clone(), client, url, options: options.clone() })
     }
@@ -145,12 +145,13 @@ impl Asker {
 
     /// The most this body can cost. A token has at least a byte, and each message some tokens of the template's.
     #[must_use]
-    pub fn most_cost_usd(&self, body: &[u8]) -> f64 {
+    pub fn most_cost_usd(&self, bytes: &[u8]) -> f64 {
         let Some(prices) = self.expert.prices else { return 0.0 };
-        let Ok(body) = serde_json::from_slice::<Value>(body) else { return f64::INFINITY };
-        let messages = body["messages"].as_array().map_or(&[][..], Vec::as_slice);
-        let bytes: usize = messages.iter().map(|message| message.to_string().len() + 16).sum();
-        let prompt_tokens = self.expert.context_tokens.map_or(bytes as u64 + 64, |most| u64::from(most).min(bytes as u64 + 64));
+        let Ok(body) = serde_json::from_slice::<Value>(bytes) else { return f64::INFINITY };
+        let messages = body["messages"].as_array().map_or(0, Vec::len);
+        // Tools and formats are read by the model too.
+        let most_tokens = (bytes.len() + 16 * messages + 64) as u64;
+        let prompt_tokens = self.expert.context_tokens.map_or(most_tokens, |most| most_tokens.min(most.into()));
         let completion_tokens = self.most_output_tokens(&body) * body["n"].as_u64().unwrap_or(1).max(1);
         let usage = wire::Usage { prompt_tokens, completion_tokens, cached_tokens: 0 };
         prices.cost_usd(usage, if prices.per_hour > 0.0 { self.total_timeout().as_secs_f64() } else { 0.0 })
@@ -181,28 +182,37 @@ impl Asker {
         &self.client
     }
 
-    /// Asks until there is an answer or no hope. `tell` hears of every attempt, and may break off.
+    /// Asks until there is an answer or no hope. `tell` hears of every attempt, and may break off; `wait` waits so long and then for
+    /// this expert's next turn, or breaks off meanwhile.
     ///
     /// # Errors
     /// See [`AskError`].
-    pub async fn ask(&self, body: &Bytes, busy: usize, mut tell: impl FnMut(Attempt) -> ControlFlow<()>) -> Result<Answer, AskError> {
+    pub async fn ask(
+        &self,
+        body: &Bytes,
+        busy: usize,
+        mut tell: impl FnMut(Attempt) -> ControlFlow<()>,
+        wait: impl AsyncFn(Duration) -> ControlFlow<()>,
+    ) -> Result<Answer, AskError> {
         let mut attempts = 0;
         loop {
             attempts += 1;
+            // Read each time, so that a rotated key is taken up.
+            let token = self.token()?;
             if tell(Attempt::Sent).is_break() {
                 return Err(AskError::Stopped);
             }
-            let (last, asked_for, told) = match self.attempt(body, busy).await? {
+            let (last, asked_for, told) = match self.attempt(body, token.as_deref(), busy).await {
                 Outcome::Answer(answer) => return Ok(*answer),
-                Outcome::Lost(problem) => {
-                    let told = tell(Attempt::Lost);
-                    (problem, None, told)
+                Outcome::Lost(problem) => (problem, None, tell(Attempt::Lost)),
+                Outcome::Hopeless(error) => {
+                    let told = tell(Attempt::Failed { pause: None });
+                    return Err(if told.is_break() { AskError::Stopped } else { error });
                 }
                 Outcome::Failed { status, problem, retry_after } => {
                     let everyone = status == StatusCode::TOO_MANY_REQUESTS || retry_after.is_some();
                     let pause = everyone.then(|| self.options.backoff.wait(attempts, retry_after));
-                    let told = tell(Attempt::Failed { pause });
-                    (format!("{status}: {problem}"), retry_after, told)
+                    (format!("{status}: {problem}"), retry_after, tell(Attempt::Failed { pause }))
                 }
             };
             if told.is_break() {
@@ -211,105 +221,30 @@ impl Asker {
             if attempts >= self.options.backoff.attempts {
                 return Err(AskError::GaveUp { attempts, last });
             }
-            tokio::time::sleep(self.options.backoff.wait(attempts, asked_for)).await;
+            if wait(self.options.backoff.wait(attempts, asked_for)).await.is_break() {
+                return Err(AskError::Stopped);
+            }
         }
     }
 
-    async fn attempt(&self, body: &Bytes, busy: usize) -> Result<Outcome, AskError> {
+    fn token(&self) -> Result<Option<String>, AskError> {
+        let Some(path) = &self.expert.credentials_file else { return Ok(None) };
+        let token = std::fs::read_to_string(path)
+            .map_err(|error| AskError::Credentials { path: path.display().to_string(), problem: error.to_string() })?;
+        Ok(Some(token.trim().to_owned()))
+    }
+
+    async fn attempt(&self, body: &Bytes, token: Option<&str>, busy: usize) -> Outcome {
         let mut request = self.client.post(&self.url).header(header::CONTENT_TYPE, "application/json").body(body.clone());
-        if let Some(path) = &self.expert.credentials_file {
-            // Read each time, so that a rotated key is taken up.
-            let token = std::fs::read_to_string(path)
-                .map_err(|error| AskError::Credentials { path: path.display().to_string(), problem: error.to_string() })?;
-            request = request.bearer_auth(token.trim());
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
         }
         let start = Instant::now();
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => return Ok(lost_or_failed(&error)),
-        };
-        let (status, headers) = (response.status(), response.headers().clone());
-        let bytes = match read(response).await {
-            Ok(bytes) => bytes,
-            Err(problem) => return Ok(Outcome::Lost(problem)),
-        };
-        if !status.is_success() {
-            return self.refusal(status, &headers, &bytes);
-        }
-        match Answer::parse(&bytes, start.elapsed().as_secs_f64(), busy, self.expert.prices.as_ref()) {
-            Ok(answer) => Ok(Outcome::Answer(Box::new(answer))),
-            Err(problem) => Ok(Outcome::Lost(problem)),
+        match attempt::send(request).await {
+            Ok(bytes) => attempt::answer(&bytes, start.elapsed(), busy, self.expert.prices.as_ref()),
+            Err(outcome) => outcome,
         }
     }
-
-    fn refusal(&self, status: StatusCode, headers: &header::HeaderMap, bytes: &[u8]) -> Result<Outcome, AskError> {
-        let problem = answer::error_message(bytes);
-        let again = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT;
-        match status {
-            _ if again => Ok(Outcome::Failed { status, problem, retry_after: retry_after(headers, std::time::SystemTime::now()) }),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
-                Err(AskError::Refused { status, message: problem })
-            }
-            _ => Err(AskError::Unanswerable { status, message: problem }),
-        }
-    }
-}
-
-enum Outcome {
-    Answer(Box<Answer>),
-    Lost(String),
-    Failed { status: StatusCode, problem: String, retry_after: Option<Duration> },
-}
-
-/// A connection that never stood cannot have cost anything.
-fn lost_or_failed(error: &reqwest::Error) -> Outcome {
-    let problem = causes(error);
-    if error.is_connect() || error.is_builder() {
-        Outcome::Failed { status: StatusCode::SERVICE_UNAVAILABLE, problem, retry_after: None }
-    } else {
-        Outcome::Lost(problem)
-    }
-}
-
-async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(|error| causes(&error))? {
-        if bytes.len() + piece.len() > MOST_ANSWER_BYTES {
-            return Err(format!("the answer is longer than {} MiB", MOST_ANSWER_BYTES >> 20));
-        }
-        bytes.extend_from_slice(&piece);
-    }
-    Ok(bytes)
-}
-
-/// An error with what led to it; without the address, which the caller knows.
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = if error.is_timeout() { "no answer in time".to_owned() } else { "the connection failed".to_owned() };
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
-fn client(expert: &Expert) -> anyhow::Result<Client> {
-    use anyhow::Context;
-    // Whoever was first has chosen; it is the same provider everywhere in this workspace.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let timeouts = &expert.timeouts;
-    let mut builder = Client::builder()
-        .user_agent(concat!("expert-router-train/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(Duration::from_millis(timeouts.connect_milliseconds))
-        // An answer that does not stream has its head at its end: only the whole can be timed.
-        .timeout(Duration::from_millis(timeouts.total_milliseconds))
-        .redirect(reqwest::redirect::Policy::none());
-    if let Some(path) = &expert.ca_file {
-        let pem = std::fs::read(path).with_context(|| format!("expert {}: reading {}", expert.name, path.display()))?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem).with_context(|| format!("certificates in {}", path.display()))?;
-        builder = builder.tls_certs_merge(certificates);
-    }
-    builder.build().with_context(|| format!("preparing connections to expert {}", expert.name))
 }
 
 #[cfg(test)]

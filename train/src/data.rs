@@ -38,8 +38,12 @@ pub struct Data {
     pub prompt_tokens: Array2<f32>,
     /// As counted by the expert.
     pub output_tokens: Array2<f32>,
+    /// Of the prompt tokens, those from the expert's cache.
+    pub cached_tokens: Array2<f32>,
     /// To the end of the answer.
     pub seconds: Array2<f32>,
+    /// The answer's share of the expert's time; the seconds, where nothing else is known.
+    pub busy_seconds: Array2<f32>,
     /// Scores of experts that are not among the chosen: hints of what a query is like, in training only.
     pub others: Array2<f32>,
 }
@@ -54,6 +58,12 @@ pub enum DataError {
         unknown: Vec<String>,
         /// In the file.
         known: Vec<String>,
+    },
+    /// Likewise, by whoever asked.
+    #[error("a router chooses between at least two experts; only {} was asked for", asked.join(", "))]
+    AskedTooFew {
+        /// Asked for.
+        asked: Vec<String>,
     },
     /// There is nothing to choose between.
     #[error("a router chooses between at least two experts with scores; the file has {}: {}", found.len(), found.join(", "))]
@@ -98,7 +108,13 @@ impl Data {
                 if !unknown.is_empty() {
                     return Err(DataError::UnknownExperts { unknown, known: owned(&all) });
                 }
-                chosen.to_vec()
+                let mut names = chosen.to_vec();
+                let mut seen = BTreeSet::new();
+                names.retain(|name| seen.insert(name.clone()));
+                if names.len() < 2 {
+                    return Err(DataError::AskedTooFew { asked: names });
+                }
+                names
             }
         };
         if experts.len() < 2 {
@@ -124,7 +140,9 @@ impl Data {
             cost: empty(),
             prompt_tokens: empty(),
             output_tokens: empty(),
+            cached_tokens: empty(),
             seconds: empty(),
+            busy_seconds: empty(),
             others: Array2::from_elem((rows.len(), others.len()), f32::NAN),
             experts,
         };
@@ -147,7 +165,9 @@ impl Data {
         put(&mut self.cost, at, outcome.cost_usd);
         put(&mut self.prompt_tokens, at, outcome.prompt_tokens.or(row.prompt_tokens));
         put(&mut self.output_tokens, at, outcome.completion_tokens);
+        put(&mut self.cached_tokens, at, outcome.cached_tokens);
         put(&mut self.seconds, at, outcome.seconds);
+        put(&mut self.busy_seconds, at, outcome.busy_seconds.or(outcome.seconds));
     }
 
     /// Some of the rows, in the order asked for.
@@ -168,7 +188,9 @@ impl Data {
             cost: matrix(&self.cost),
             prompt_tokens: matrix(&self.prompt_tokens),
             output_tokens: matrix(&self.output_tokens),
+            cached_tokens: matrix(&self.cached_tokens),
             seconds: matrix(&self.seconds),
+            busy_seconds: matrix(&self.busy_seconds),
             others: matrix(&self.others),
         }
     }
@@ -248,55 +270,4 @@ fn turn(message: &serde_json::Value) -> Option<Turn<'_>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use model::TextRules;
-
-    use super::{Data, DataError, Split};
-    use crate::{outcomes::Row, score::ScoreField};
-
-    fn rows(lines: &[&str]) -> Vec<Row> {
-        lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    fn data(lines: &[&str], experts: Option<&[String]>) -> Result<Data, DataError> {
-        Data::of(&rows(lines), &ScoreField::default(), experts, &TextRules::default())
-    }
-
-    const GOOD: [&str; 3] = [
-        r#"{"id":"1","split":"train","prompt":"p","prompt_tokens":7,"outcomes":[{"expert":"b","score":1,"cost_usd":2},{"expert":"a","score":0,"prompt_tokens":9},{"expert":"c","score":1}]}"#,
-        r#"{"id":"2","split":"val","group":"g","prompt":"q","outcomes":[{"expert":"a","score":0.5},{"expert":"d"}]}"#,
-        r#"{"id":"3","split":"train","messages":[{"role":"user","content":[{"type":"text","text":"m"}]}],"outcomes":[]}"#,
-    ];
-
-    #[test]
-    fn experts_bind_by_name_and_what_is_missing_is_not_a_number() {
-        let data = data(&GOOD, Some(&["a".into(), "b".into()])).unwrap();
-        assert_eq!(data.score.row(0).to_vec(), [0.0, 1.0]);
-        assert!(data.score[[1, 1]].is_nan() && data.cost[[0, 0]].is_nan() && data.score[[2, 0]].is_nan());
-        assert_eq!((data.cost[[0, 1]], data.prompt_tokens.row(0).to_vec()), (2.0, vec![9.0, 7.0]));
-        assert_eq!(data.others.dim(), (3, 1), "c was not chosen, d has no score");
-        assert_eq!(data.groups, ["id:1", "g", "id:3"]);
-        assert_eq!((data.of_split(Split::Val), data.complete()), (vec![1], vec![0]));
-        assert_eq!(data.select(&[1, 0]).ids, ["2", "1"]);
-        assert_eq!(data.check_for_training(&ScoreField::default()), Ok(()));
-    }
-
-    #[test]
-    fn what_rows_lack_together_is_said() {
-        let unknown = data(&GOOD, Some(&["a".into(), "z".into()])).unwrap_err();
-        assert_eq!(unknown.to_string(), "unknown expert z; the file has a, b, c, d");
-        let check = |lines: &[&str], expected: &str| {
-            let found = data(lines, None).and_then(|data| data.check_for_training(&ScoreField::default())).unwrap_err().to_string();
-            assert!(found.starts_with(expected), "{found}");
-        };
-        check(&GOOD[2..], "a router chooses between at least two experts with scores; the file has 0");
-        check(&GOOD[..1], "no validation rows");
-        let same = GOOD[0].replace(r#""score":0"#, r#""score":1"#);
-        check(&[&same, GOOD[1]], "the file is one-sided");
-        let only_val = GOOD[0].replace("train", "val");
-        check(&[&only_val], "no training rows");
-        let missing = GOOD[0].replace(r#""expert":"c","score":1"#, r#""expert":"c""#);
-        let late = GOOD[1].replace(r#""expert":"d""#, r#""expert":"c","score":1"#);
-        check(&[&missing, &late], "c has no `score` in any training row");
-    }
-}
+mod tests;

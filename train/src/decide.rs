@@ -242,61 +242,19 @@ pub fn tolerances() -> Vec<f64> {
     all
 }
 
+/// No policy may weigh a cent more.
+const MOST_COST_WEIGHT: f64 = 1e9;
+
 /// Cost weights of the curve for pools of any price: from one that moves nothing to one that leaves nothing but the cheapest, for costs
-/// of `mean_cost` USD a query.
+/// of `mean_cost` USD a query. Beside free answers a cent weighs as much as it may.
 #[must_use]
 pub fn cost_weights(mean_cost: f64) -> Vec<f64> {
     let unit = 0.01 / mean_cost.max(1e-12);
     let mut all = vec![0.0];
     // A doubling every four steps, from 0.001 to 30 scores for the mean cost.
-    all.extend((0..60).map(|step| 0.001 * 2_f64.powf(f64::from(step) / 4.0) * unit));
+    all.extend((0..60).map(|step| 0.001 * 2_f64.powf(f64::from(step) / 4.0) * unit).take_while(|weight| *weight <= MOST_COST_WEIGHT));
     all
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use ndarray::array;
-    use routing::Prices;
-
-    use super::{Chooser, Predictions, Rule, read_prices};
-
-    #[test]
-    fn prices_are_read_without_the_secrets_and_addresses_that_only_asking_needs() {
-        let yaml = r#"
-apiVersion: expertrouter.dev/v1alpha1
-kind: ExpertRouter
-metadata: {name: chat}
-spec:
-  experts:
-    - {name: run, deployment: {image: "localhost/server:1", port: 8080}, modelName: m, pricing: {perRequest: "0.5"}}
-    - name: paid
-      url: https://llm.example.com/v1
-      modelName: m
-      credentials: {secretRef: {name: paid, key: apiKey}}
-      pricing: {perRequest: "0.25"}
-"#;
-        let snapshot = read_prices(yaml, std::path::Path::new("chat.yaml")).unwrap();
-        let prices: Vec<f64> = snapshot.experts.iter().filter_map(|expert| expert.prices).map(|prices| prices.per_request).collect();
-        assert_eq!(prices, [0.5, 0.25]);
-    }
-
-    #[test]
-    fn experts_may_have_any_name_and_settings_decide_between_score_and_cost() {
-        let flat = |usd: f64| Some(Prices { per_request: usd, ..Prices::default() });
-        let chooser = Chooser::new(&["a+b 16k".into(), "c/d".into()], &[flat(0.02), flat(0.01)], &BTreeMap::new());
-        let predictions = Predictions {
-            quality: array![[0.9, 0.8], [0.5, 0.6]],
-            output_tokens: array![[1.0, 1.0], [1.0, 1.0]],
-            seconds: vec![1.0, 1.0],
-            prompt_tokens: vec![1.0, 1.0],
-        };
-        let check = |rule: Rule, expected: [usize; 2]| assert_eq!(chooser.choose(&predictions, rule).unwrap(), expected, "{rule:?}");
-        check(Rule::Quality, [0, 1]);
-        check(Rule::Cost { tolerance: 0.05 }, [0, 1]);
-        check(Rule::Cost { tolerance: 0.15 }, [1, 1]);
-        check(Rule::Balanced { cost_weight: 0.05 }, [0, 1]);
-        check(Rule::Balanced { cost_weight: 0.2 }, [1, 1]);
-    }
-}
+mod tests;

@@ -27,6 +27,7 @@ use crate::{
     prices, report, router,
     score::ScoreField,
     settings::Settings,
+    store::is_special,
 };
 
 /// Examples:
@@ -103,13 +104,16 @@ pub fn write_json(evaluation: &Evaluation, path: &std::path::Path) -> Result<()>
     write_whole(path, &json)
 }
 
-/// Writes a file, whole or not at all.
+/// Writes a file, whole or not at all. A pipe, or standard output by its name, is written into.
 ///
 /// # Errors
 /// The disk's.
 pub fn write_whole(path: &std::path::Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write;
     let failed = || format!("cannot write {}", path.display());
+    if is_special(path) {
+        return std::fs::write(path, bytes).with_context(failed);
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).with_context(failed)?;

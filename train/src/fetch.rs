@@ -144,7 +144,7 @@ fn put_in_place(files: &Files, uri: &str, out: &Path) -> Result<Bundle> {
 }
 
 /// Only nothing, an empty folder, or a bundle may be replaced: never somebody's home.
-fn refuse_to_clobber(out: &Path) -> Result<()> {
+pub(crate) fn refuse_to_clobber(out: &Path) -> Result<()> {
     match std::fs::read_dir(out) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).with_context(|| out.display().to_string()),

@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use model::{Bundle, TextRules};
 
@@ -19,6 +19,7 @@ use crate::{
     data::Data,
     decide::Market,
     encoder::{Encoder, EncoderOptions},
+    fetch::refuse_to_clobber,
     learn::{LearnOptions, Objective, Sources, Teacher, learn},
     outcomes::{self, Row, Split},
     recipe::{LossChoice, RouterKind},
@@ -151,6 +152,7 @@ pub fn fit(arguments: &FitArgs, progress: &(dyn Fn(&str) + Sync)) -> Result<Fitt
     let mut data = Data::of(&rows, &field, experts, &rules).with_context(|| path.display().to_string())?;
     drop(rows);
     data.check_for_training(&field).with_context(|| path.display().to_string())?;
+    check_place(out)?;
     market.reprice(&mut data)?;
     let (train, val) = (data.select(&data.of_split(Split::Train)), data.select(&data.of_split(Split::Val)));
     progress(&format!("{} training and {} validation rows, {} experts, by {field}", train.rows(), val.rows(), data.experts.len()));
@@ -240,10 +242,26 @@ fn encoder_folder(
     asked.or(of_image).map_or(fetched, Ok)
 }
 
-fn write(bundle: &model::Bundle, out: &Path) -> Result<()> {
+fn is_tar(out: &Path) -> bool {
     let name = out.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let is_tar = [".tar", ".tar.gz", ".tgz"].iter().any(|ending| name.ends_with(ending));
-    if is_tar {
+    [".tar", ".tar.gz", ".tgz"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// Whether a bundle can be written there: what is not to be kept need not be learnt for minutes.
+fn check_place(out: &Path) -> Result<()> {
+    match is_tar(out) {
+        true => ensure!(!out.is_dir(), "{}: a folder is there", out.display()),
+        false => refuse_to_clobber(out)?,
+    }
+    let failed = || format!("writing {}", out.display());
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).with_context(failed)?;
+    tempfile::tempfile_in(folder).with_context(failed)?;
+    Ok(())
+}
+
+fn write(bundle: &model::Bundle, out: &Path) -> Result<()> {
+    if is_tar(out) {
         bundle.write_tar(out)?
     } else {
         bundle.write(out)?

@@ -8,11 +8,12 @@ mod write;
 
 use serde::{Deserialize, Serialize};
 
-pub use read::{MAX_LINE_BYTES, OutcomesError, Reader, file_sha256, read};
+pub use read::{MAX_LINE_BYTES, OutcomesError, Place, Reader, file_sha256, read};
 pub use write::Writer;
 
 /// One query and what the experts made of it. Unknown fields are kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(expecting = "a JSON object")]
 pub struct Row {
     /// Unique in the file.
     pub id: String,
@@ -59,6 +60,7 @@ pub enum Split {
 
 /// What one expert made of a query.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(expecting = "a JSON object")]
 pub struct Outcome {
     /// The expert's name, as in the router's manifest.
     pub expert: String,
@@ -83,6 +85,9 @@ pub struct Outcome {
     /// From sending the request to the end of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
+    /// Its share of the expert's time: the seconds by the requests the expert had at once. For experts that are paid by the hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busy_seconds: Option<f64>,
     /// What the answer cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
@@ -175,6 +180,7 @@ impl Outcome {
         at_least_zero("completion_tokens", self.completion_tokens)?;
         at_least_zero("cached_tokens", self.cached_tokens)?;
         at_least_zero("seconds", self.seconds)?;
+        at_least_zero("busy_seconds", self.busy_seconds)?;
         at_least_zero("cost_usd", self.cost_usd)
     }
 }

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use routing::snapshot::Expert;
 use serde::Serialize;
@@ -36,9 +36,10 @@ pub use scoring::score_rows;
 use crate::{
     bertscore::BertScore,
     outcomes::{Row, Writer},
+    store::is_special,
 };
 use asking::Signals;
-use journal::Journal;
+use journal::{Answers, Journal};
 
 /// Examples:
 ///   expert-router-train prepare --queries queries.jsonl --manifest router.yaml --out outcomes.jsonl.gz --dry-run
@@ -120,7 +121,9 @@ impl PrepareArgs {
             let summary = summary(&prepared);
             println!("{summary}");
             if let Some(path) = &self.summary {
-                std::fs::write(path, summary + "\n").with_context(|| format!("writing {}", path.display()))?;
+                let written = std::fs::write(path, summary + "\n").with_context(|| format!("writing {}", path.display()));
+                // How it ended is told before this.
+                return prepared.and_then(|prepared| prepared.ending.into_result()).and(written);
             }
         }
         prepared?.ending.into_result()
@@ -144,6 +147,7 @@ fn summary(prepared: &Result<Prepared>) -> String {
 /// # Errors
 /// What went wrong; an earlier outcomes file is untouched then.
 pub fn prepare(queries: &Path, experts: &[Expert], out: &Path, options: &PrepareOptions) -> Result<Prepared> {
+    check_place(queries, out, options)?;
     let plan = Plan::read(queries, &experts::select(experts, &options.experts)?, options)?;
     if let Some(name) = options.reference_expert.as_ref().filter(|name| experts.iter().all(|expert| expert.name != **name)) {
         anyhow::bail!("--reference-expert {name}: there is no expert of that name");
@@ -152,10 +156,15 @@ pub fn prepare(queries: &Path, experts: &[Expert], out: &Path, options: &Prepare
     let bertscore = if has_references && !options.no_bertsim && !options.dry_run { Some(bertscore(options)?) } else { None };
     let journal_path = journal_path(out);
     if options.dry_run {
-        let answers = journal::read(&journal_path)?;
+        let answers = if options.fresh { Answers::default() } else { journal::read(&journal_path)? };
         println!("{}", plan.estimate(&answers));
         let (wanted, queries) = (plan.wanted(), plan.rows.len());
         return Ok(Prepared { ending: Ending::Complete, queries, outcomes: 0, wanted, failures: 0, spent_usd: answers.spent_usd });
+    }
+    if options.max_cost_usd.is_some() {
+        for name in plan.unpriced() {
+            eprintln!("warning: expert {name} has no price: --max-cost-usd does not count what it costs");
+        }
     }
     if let Some(folder) = out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
@@ -175,6 +184,16 @@ pub fn prepare(queries: &Path, experts: &[Expert], out: &Path, options: &Prepare
     Ok(prepared)
 }
 
+/// Where the outcomes are to go; told before anything is paid for.
+fn check_place(queries: &Path, out: &Path, options: &PrepareOptions) -> Result<()> {
+    ensure!(!out.is_dir(), "--out {}: a folder is there", out.display());
+    ensure!(!is_special(out), "--out {}: this is no file that could be replaced", out.display());
+    let is_part = options.limit.is_some() || options.shard.is_some();
+    let same = || matches!((queries.canonicalize(), out.canonicalize()), (Ok(queries), Ok(out)) if queries == out);
+    ensure!(!is_part || !same(), "--out {}: this is the file of queries; with --limit or --shard it would lose the others", out.display());
+    Ok(())
+}
+
 /// A signal ends either; what is written is then what was there before.
 async fn ask_and_score(
     plan: Plan,
@@ -184,18 +203,19 @@ async fn ask_and_score(
     options: &PrepareOptions,
 ) -> Result<(Prepared, Vec<Row>)> {
     let mut signals = Signals::new()?;
-    let Asked { ending, failures, spent_usd } = asking::ask_all(&plan, journal, options, &mut signals).await?;
+    let Asked { ending, failures } = asking::ask_all(&plan, journal, options, &mut signals).await?;
     for failure in failures.iter().take(10) {
         eprintln!("no answer: {failure}");
     }
     let wanted = plan.wanted();
-    let mut rows = plan.rows(&journal::read(journal.path())?);
+    let answers = journal::read(journal.path())?;
+    let mut rows = plan.rows(&answers);
     if let Some(name) = &options.reference_expert {
         rows.iter_mut().for_each(|row| scoring::refer_to(row, name));
     }
     let outcomes = rows.iter().map(|row| row.outcomes.len()).sum();
     // Sums of decimal prices, told without the dust of binary sums.
-    let spent_usd = (spent_usd * 1e12).round() / 1e12;
+    let spent_usd = (answers.spent_usd * 1e12).round() / 1e12;
     let mut prepared = Prepared { ending, queries: rows.len(), outcomes, wanted, failures: failures.len(), spent_usd };
     if ending == Ending::Interrupted {
         return Ok((prepared, Vec::new()));

@@ -49,14 +49,19 @@ pub fn reprice(data: &mut Data, prices: &[Option<Prices>]) {
     for (expert, prices) in prices.iter().enumerate() {
         let Some(prices) = prices else { continue };
         for row in 0..data.rows() {
-            let (prompt, output, seconds) =
-                (data.prompt_tokens[[row, expert]], data.output_tokens[[row, expert]], data.seconds[[row, expert]]);
-            let busy = if seconds.is_nan() { 0.0 } else { f64::from(seconds) };
-            if prompt.is_nan() || output.is_nan() || (seconds.is_nan() && prices.per_hour > 0.0) {
+            let at = [row, expert];
+            let (prompt, output, busy) = (data.prompt_tokens[at], data.output_tokens[at], data.busy_seconds[at]);
+            if prompt.is_nan() || output.is_nan() || (busy.is_nan() && prices.per_hour > 0.0) {
                 continue;
             }
-            let usage = wire::Usage { prompt_tokens: prompt as u64, completion_tokens: output as u64, ..wire::Usage::default() };
-            data.cost[[row, expert]] = prices.cost_usd(usage, busy) as f32;
+            // Of what is not a number nothing remains.
+            let usage = wire::Usage {
+                prompt_tokens: prompt as u64,
+                completion_tokens: output as u64,
+                cached_tokens: data.cached_tokens[at] as u64,
+            };
+            let busy = if busy.is_nan() { 0.0 } else { f64::from(busy) };
+            data.cost[at] = prices.cost_usd(usage, busy) as f32;
         }
     }
 }
@@ -78,7 +83,11 @@ mod tests {
     use model::TextRules;
 
     use super::{Prices, prices, reprice};
-    use crate::{data::Data, outcomes::Row, score::ScoreField};
+    use crate::{
+        data::Data,
+        outcomes::{Outcome, Row},
+        score::ScoreField,
+    };
 
     fn data(with_output: bool) -> Data {
         let rows: Vec<Row> = (0..40_u32)
@@ -115,6 +124,28 @@ mod tests {
         let mut hourly = data(true);
         reprice(&mut hourly, &[Some(Prices { per_hour: 1.0, ..Prices::default() }), None]);
         assert_eq!(hourly.cost.column(0), before.column(0), "no seconds, no cost by the hour");
+    }
+
+    #[test]
+    fn an_answer_costs_at_the_same_prices_what_it_cost_when_it_was_given() {
+        let prices = Prices {
+            input_per_million: 10.0,
+            output_per_million: 100.0,
+            cached_input_per_million: Some(1.0),
+            per_hour: 3.6,
+            ..Prices::default()
+        };
+        let body = br#"{"choices":[{"message":{"content":"a"}}],
+            "usage":{"prompt_tokens":50,"completion_tokens":20,"prompt_tokens_details":{"cached_tokens":30}}}"#;
+        let answer = crate::ask::Answer::parse(body, 2.0, 4, Some(&prices)).unwrap();
+        let scored = |expert: &str| Outcome { score: Some(1.0), ..answer.outcome(expert) };
+        let mut row: Row = serde_json::from_str(r#"{"id":"1","prompt":"p"}"#).unwrap();
+        row.outcomes = vec![scored("a"), scored("b")];
+        let mut data = Data::of(&[row], &ScoreField::default(), None, &TextRules::default()).unwrap();
+        let paid = data.cost.clone();
+        reprice(&mut data, &[Some(prices), Some(prices)]);
+        assert!((paid[[0, 0]] - (200.0 + 30.0 + 2000.0 + 500.0) / 1e6).abs() < 1e-9, "{paid}");
+        assert!((data.cost[[0, 0]] - paid[[0, 0]]).abs() < 1e-9, "{} {}", data.cost, paid);
     }
 
     #[test]

@@ -185,6 +185,14 @@ fn write_disk(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Whether something is there that only can be written into: a device, a pipe, a link to what this process has open. A file put in its
+/// place would be the end of it.
+pub(crate) fn is_special(path: &Path) -> bool {
+    let is_neither = |found: std::fs::Metadata| !found.is_file() && !found.is_dir();
+    let is_device = path.starts_with("/dev") && !path.starts_with("/dev/shm");
+    is_device || path.starts_with("/proc") || std::fs::metadata(path).is_ok_and(is_neither)
+}
+
 /// Who serves may be somebody else than who trained; what is temporary begins as its writer's alone.
 pub(crate) fn readable_by_all(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;

@@ -4,6 +4,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    ops::ControlFlow,
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -116,7 +117,7 @@ async fn the_likelihood_of_an_answer_equals_stepwise_scoring() {
     let client = client();
     let asker = Asker::new(&expert, &AskOptions { max_tokens: 100, logprobs: true, backoff: Backoff::default() }).unwrap();
     let body = asker.body(&conversation()[3..]).unwrap();
-    let answer = asker.ask(&body, 1, |_| std::ops::ControlFlow::Continue(())).await.unwrap();
+    let answer = asker.ask(&body, 1, |_| ControlFlow::Continue(()), async |_| ControlFlow::Continue(())).await.unwrap();
     drop(client);
     assert!(!answer.text.is_empty());
 

@@ -15,6 +15,8 @@ pub struct Answer {
     pub usage: Option<Usage>,
     /// From sending the request to the end of the answer.
     pub seconds: f64,
+    /// Its share of the expert's time, where the expert is paid by the hour.
+    pub busy_seconds: Option<f64>,
     /// Absent where the expert has no price, or the usage was not told.
     pub cost_usd: Option<f64>,
     /// Mean negative log-likelihood per token; absent where the server returns no log-probabilities.
@@ -29,18 +31,26 @@ impl Answer {
     /// # Errors
     /// It is none.
     pub fn parse(bytes: &[u8], seconds: f64, busy: usize, prices: Option<&Prices>) -> Result<Self, String> {
-        let body: Value = serde_json::from_slice(bytes).map_err(|error| format!("the answer is not JSON: {error}"))?;
+        // Where a server cuts a letter in two, the rest of the answer is as good as paid for.
+        let json = String::from_utf8_lossy(bytes);
+        let body: Value = serde_json::from_str(&json).map_err(|error| format!("the answer is not JSON: {error}"))?;
         let choice = body["choices"].get(0).ok_or("the answer has no choices")?;
+        if choice["error"].is_object() || choice["finish_reason"] == "error" {
+            return Err(format!("the answer broke off: {}", error_message(choice.to_string().as_bytes())));
+        }
         let message = choice.get("message").filter(|message| message.is_object()).ok_or("the answer's choice has no message")?;
         let text = match &message["content"] {
             Value::String(text) => text.clone(),
             Value::Null => String::new(),
+            Value::Array(parts) => text_of(parts),
             other => return Err(format!("the answer's content is not text: {other:.80}")),
         };
-        let usage = Usage::of_body(bytes);
-        let cost_usd = prices.and_then(|prices| cost(prices, usage, seconds / busy.max(1) as f64));
+        let usage = Usage::of_body(json.as_bytes());
+        let busy_seconds = seconds / busy.max(1) as f64;
+        let cost_usd = prices.and_then(|prices| cost(prices, usage, busy_seconds));
+        let busy_seconds = prices.filter(|prices| prices.per_hour > 0.0).map(|_| busy_seconds);
         let finish_reason = choice["finish_reason"].as_str().map(str::to_owned);
-        Ok(Self { text, usage, seconds, cost_usd, nll: nll::of_logprobs(&choice["logprobs"]), finish_reason })
+        Ok(Self { text, usage, seconds, busy_seconds, cost_usd, nll: nll::of_logprobs(&choice["logprobs"]), finish_reason })
     }
 
     /// As the outcomes file has it, not yet scored.
@@ -53,6 +63,7 @@ impl Answer {
             completion_tokens: self.usage.map(|usage| usage.completion_tokens as f64),
             cached_tokens: self.usage.map(|usage| usage.cached_tokens as f64),
             seconds: Some(rounded(self.seconds, 1e4)),
+            busy_seconds: self.busy_seconds.map(|seconds| rounded(seconds, 1e4)),
             // A millionth of a millionth: far below the price of a token.
             cost_usd: self.cost_usd.map(|cost| rounded(cost, 1e12)),
             response: Some(self.text.clone()),
@@ -63,6 +74,12 @@ impl Answer {
         }
         outcome
     }
+}
+
+/// The text among the parts of an answer; thoughts, which some servers put beside it, are no part of the answer.
+fn text_of(parts: &[Value]) -> String {
+    let is_text = |part: &&Value| part.get("type").is_none_or(|kind| kind == "text" || kind == "output_text");
+    parts.iter().filter(is_text).filter_map(|part| part.as_str().or_else(|| part.get("text")?.as_str())).collect()
 }
 
 /// To so many parts of one, for a file that people read.
@@ -119,7 +136,24 @@ mod tests {
     }
 
     #[test]
+    fn text_in_parts_is_put_together_without_the_thoughts_beside_it() {
+        let body = br#"{"choices":[{"message":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"9?"}]},
+            {"type":"text","text":"It is "},{"type":"text","text":"4."}]}}]}"#;
+        assert_eq!(Answer::parse(body, 0.0, 1, None).unwrap().text, "It is 4.");
+    }
+
+    #[test]
+    fn a_letter_cut_in_two_does_not_cost_the_answer() {
+        let body = [&b"{\"choices\":[{\"message\":{\"content\":\"Rome \xf0\x9f\"}}],\"usage\":{\"prompt_tokens\":3}}"[..]].concat();
+        let answer = Answer::parse(&body, 0.0, 1, None).unwrap();
+        assert_eq!((answer.text.as_str(), answer.usage.map(|usage| usage.prompt_tokens)), ("Rome \u{fffd}", Some(3)));
+    }
+
+    #[test]
     fn what_is_no_completion_is_an_error() {
+        let broken =
+            Answer::parse(br#"{"choices":[{"finish_reason":"error","error":{"message":"gone"},"message":{"content":""}}]}"#, 0.0, 1, None);
+        assert_eq!(broken.unwrap_err(), "the answer broke off: gone");
         for body in ["", "{", "[]", "{}", r#"{"choices":[]}"#, r#"{"choices":[{}]}"#, r#"{"choices":[{"message":{"content":7}}]}"#] {
             assert!(Answer::parse(body.as_bytes(), 0.0, 1, None).is_err(), "{body}");
         }

@@ -196,15 +196,12 @@ impl<'a> Rows<'a> {
         }
         let is_edge = |row: &usize| self.edge.as_ref().is_some_and(|edge| edge[choices[*row]]);
         let edge_rows: Vec<usize> = which.iter().copied().filter(is_edge).collect();
-        let edge_costs: Vec<f64> =
-            edge_rows.iter().map(|row| f64::from(data.cost[[*row, choices[*row]]])).filter(|cost| !cost.is_nan()).collect();
+        let edge_costs = edge_rows.iter().map(|row| data.cost[[*row, choices[*row]]]);
         let known = self.edge.as_ref().filter(|_| !which.is_empty());
         Measures {
             tokens_per_second: self.throughput(which.iter().map(|row| (*row, choices[*row]))),
             edge_share: known.map(|_| edge_rows.len() as f64 / which.len() as f64),
-            edge_cost_per_1k_usd: known
-                .filter(|_| edge_costs.len() == edge_rows.len())
-                .map(|_| 1e3 * edge_costs.iter().sum::<f64>() / which.len() as f64),
+            edge_cost_per_1k_usd: known.and_then(|_| spread(edge_costs, which.len())),
             shares,
             ..self.means(of)
         }
@@ -219,9 +216,14 @@ impl<'a> Rows<'a> {
         };
         let pairs = which.iter().flat_map(|row| (0..data.experts.len()).map(|expert| (*row, expert)));
         let known = self.edge.as_ref().filter(|_| !which.is_empty());
+        let edge_costs = |edge: &Vec<bool>| {
+            let at_edge = pairs.clone().filter(|(_, expert)| edge[*expert]);
+            spread(at_edge.map(|(row, expert)| data.cost[[row, expert]]), which.len() * edge.len())
+        };
         Measures {
-            tokens_per_second: self.throughput(pairs),
             edge_share: known.map(|edge| edge.iter().filter(|edge| **edge).count() as f64 / edge.len() as f64),
+            edge_cost_per_1k_usd: known.and_then(edge_costs),
+            tokens_per_second: self.throughput(pairs),
             ..self.means(of)
         }
     }
@@ -252,6 +254,12 @@ impl<'a> Rows<'a> {
 
 fn present(values: impl Iterator<Item = f32>) -> Vec<f64> {
     values.filter(|value| !value.is_nan()).map(f64::from).collect()
+}
+
+/// USD per 1,000 of so many answers; none where one of the costs is not known.
+fn spread(costs: impl Iterator<Item = f32>, over: usize) -> Option<f64> {
+    let sum: f64 = costs.map(f64::from).sum();
+    (!sum.is_nan()).then(|| 1e3 * sum / over as f64)
 }
 
 fn some_mean(values: &[f64]) -> Option<f64> {

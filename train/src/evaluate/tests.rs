@@ -86,6 +86,7 @@ fn figures_are_those_computed_by_hand() {
     close(baselines.cheapest.score, 2.5 / 4.0);
     close(baselines.random.score, (1.0 + 0.5 + 0.5 + 0.25) / 4.0);
     close(baselines.random.cost_per_1k_usd, 5.5);
+    close(baselines.random.edge_cost_per_1k_usd, 0.5);
     close(baselines.label_given.score, 3.0 / 4.0);
     close(baselines.oracle.score, 3.5 / 4.0);
     close(baselines.oracle.cost_per_1k_usd, (3.0 * 1.0 + 10.0) / 4.0);
@@ -160,4 +161,23 @@ fn the_report_stands_alone_and_escapes_names() {
     bare.placements.clear();
     bare.tolerance_curve.iter_mut().chain(&mut bare.cost_weight_curve).for_each(|point| point.edge_share = None);
     assert!(!crate::report::html(&bare).unwrap().contains("Edge against cloud"));
+}
+
+#[test]
+fn a_pipe_is_written_into_and_a_file_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::read(pipe).unwrap()
+    });
+    super::write_whole(&pipe, b"figures").unwrap();
+    assert_eq!(reader.join().unwrap(), b"figures");
+    assert!(!pipe.metadata().unwrap().is_file());
+    let file = folder.path().join("file");
+    for text in ["before", "after"] {
+        super::write_whole(&file, text.as_bytes()).unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    }
 }

@@ -13,7 +13,7 @@ use crate::{
     data::Data,
     encoder::{Encoder, EncoderOptions},
     learn::tests::lines,
-    outcomes::{self, Split},
+    outcomes::{self, Row, Split},
     router,
     score::{ScoreField, soft_label},
 };
@@ -130,6 +130,36 @@ fn bad_input_is_told_by_file_and_line_and_an_earlier_bundle_stays() {
     let same = good.join("\n").replace("\"score\":0", "\"score\":1");
     check("onesided.jsonl", &same, &[], &["one-sided"]);
     check("field.jsonl", &good.join("\n"), &["--score", "bertsim"], &["at least two experts with scores"]);
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_told_before_anything_is_learnt() {
+    let folder = tempfile::tempdir().unwrap();
+    let outcomes = written(folder.path(), "outcomes.jsonl", &lines(60, 1.0).join("\n"));
+    for (out, problem) in
+        [("outcomes.jsonl", "Not a directory"), (".", "left as it is"), ("outcomes.jsonl/bundle", "outcomes.jsonl/bundle")]
+    {
+        let out = folder.path().join(out);
+        let Command::Fit(arguments) = parsed(&["fit", "--outcomes", outcomes.to_str().unwrap(), "--out", out.to_str().unwrap()]) else {
+            panic!("not fit")
+        };
+        let error = fit(&arguments, &|what| panic!("began with {what}")).unwrap_err();
+        assert!(format!("{error:#}").contains(problem), "{error:#}");
+    }
+}
+
+#[test]
+fn experts_that_cost_nothing_are_routed_between() {
+    let folder = tempfile::tempdir().unwrap();
+    let free = |line: String| {
+        let mut row: Row = serde_json::from_str(&line).unwrap();
+        row.outcomes.iter_mut().for_each(|outcome| outcome.cost_usd = Some(0.0));
+        serde_json::to_string(&row).unwrap()
+    };
+    let rows: Vec<String> = lines(120, 1.0).into_iter().map(free).collect();
+    let outcomes = written(folder.path(), "outcomes.jsonl", &rows.join("\n"));
+    let fitted = run_fit(&outcomes, &folder.path().join("bundle"), &[]).unwrap();
+    assert_eq!(fitted.evaluation.overall.router.balanced.cost_per_1k_usd, Some(0.0));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::Row;
@@ -61,12 +62,30 @@ pub enum OutcomesError {
     },
 }
 
-/// An iterator over the checked rows of a file, with their line numbers.
+/// Where a row stands.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Which file.
+    pub path: Arc<Path>,
+    /// Which line, from 1.
+    pub line: usize,
+}
+
+impl Place {
+    /// What is wrong there.
+    #[must_use]
+    pub fn problem(&self, problem: String) -> OutcomesError {
+        OutcomesError::Row { path: self.path.to_path_buf(), line: self.line, problem }
+    }
+}
+
+/// An iterator over the checked rows of a file, with their places.
 pub struct Reader {
-    path: PathBuf,
+    /// Still to be read, the next one last.
+    files: Vec<PathBuf>,
+    place: Place,
     lines: Box<dyn BufRead>,
-    line: usize,
-    seen: HashMap<String, usize>,
+    seen: HashMap<String, Place>,
     buffer: Vec<u8>,
     failed: bool,
 }
@@ -131,29 +150,38 @@ impl Reader {
     /// # Errors
     /// The file cannot be opened.
     pub fn open(path: &Path) -> Result<Self, OutcomesError> {
-        let failed = |path: &Path, source| OutcomesError::Open { path: path.into(), source };
-        let mut lines: Box<dyn BufRead> = Box::new(std::io::empty());
-        for (at, file) in files(path).map_err(|source| failed(path, source))?.iter().enumerate() {
-            let next = open(file).map_err(|source| failed(file, source))?;
-            // A last line may lack its end.
-            lines = if at == 0 { next } else { Box::new(lines.chain(&b"\n"[..]).chain(next)) };
-        }
-        Ok(Self { path: path.into(), lines, line: 0, seen: HashMap::new(), buffer: Vec::new(), failed: false })
+        let mut files = files(path).map_err(|source| OutcomesError::Open { path: path.into(), source })?;
+        files.reverse();
+        let place = Place { path: path.into(), line: 0 };
+        let mut reader = Self { files, place, lines: Box::new(std::io::empty()), seen: HashMap::new(), buffer: Vec::new(), failed: false };
+        reader.next_file()?;
+        Ok(reader)
     }
 
-    /// The next line that is not blank; `None` at the end.
+    fn next_file(&mut self) -> Result<bool, OutcomesError> {
+        let Some(path) = self.files.pop() else { return Ok(false) };
+        self.lines = open(&path).map_err(|source| OutcomesError::Open { path: path.clone(), source })?;
+        self.place = Place { path: path.into(), line: 0 };
+        Ok(true)
+    }
+
+    /// The next line that is not blank; false at the end.
     fn next_line(&mut self) -> Result<bool, OutcomesError> {
         loop {
-            self.line += 1;
+            self.place.line += 1;
             self.buffer.clear();
-            let broken = |source| OutcomesError::Read { path: self.path.clone(), line: self.line, source };
+            let place = &self.place;
+            let broken = |source| OutcomesError::Read { path: place.path.to_path_buf(), line: place.line, source };
             let mut limited = (&mut self.lines).take(MAX_LINE_BYTES as u64 + 1);
             let bytes = limited.read_until(b'\n', &mut self.buffer).map_err(broken)?;
             if bytes > MAX_LINE_BYTES {
-                return Err(self.problem(format!("the line is longer than {} MiB", MAX_LINE_BYTES >> 20)));
+                return Err(self.place.problem(format!("the line is longer than {} MiB", MAX_LINE_BYTES >> 20)));
             }
-            if bytes == 0 {
+            if bytes == 0 && !self.next_file()? {
                 return Ok(false);
+            }
+            if self.place.line == 1 {
+                self.byte_order_mark()?;
             }
             if !self.buffer.trim_ascii().is_empty() {
                 return Ok(true);
@@ -161,8 +189,15 @@ impl Reader {
         }
     }
 
-    fn problem(&self, problem: String) -> OutcomesError {
-        OutcomesError::Row { path: self.path.clone(), line: self.line, problem }
+    /// Windows puts one before a file's first line, and may write in two bytes a letter.
+    fn byte_order_mark(&mut self) -> Result<(), OutcomesError> {
+        if self.buffer.starts_with(&[0xff, 0xfe]) || self.buffer.starts_with(&[0xfe, 0xff]) {
+            return Err(self.place.problem("the file is UTF-16, expected UTF-8".into()));
+        }
+        if self.buffer.starts_with(&[0xef, 0xbb, 0xbf]) {
+            self.buffer.drain(..3);
+        }
+        Ok(())
     }
 
     fn parse(&mut self) -> Result<Row, OutcomesError> {
@@ -174,29 +209,30 @@ impl Reader {
             let text = inner.to_string();
             let text = text.split(" at line ").next().unwrap_or_default();
             let column = inner.column();
-            self.problem(if field == "." || field == "?" {
+            self.place.problem(if field == "." || field == "?" {
                 format!("{text} (column {column})")
             } else {
                 format!("{field}: {text} (column {column})")
             })
         })?;
-        json.end().map_err(|_| self.problem("more than one JSON value on the line".into()))?;
-        row.check().map_err(|problem| self.problem(problem))?;
-        if let Some(earlier) = self.seen.insert(row.id.clone(), self.line) {
-            return Err(self.problem(format!("id: `{}` is on line {earlier} already", row.id)));
+        json.end().map_err(|_| self.place.problem("more than one JSON value on the line".into()))?;
+        row.check().map_err(|problem| self.place.problem(problem))?;
+        if let Some(earlier) = self.seen.insert(row.id.clone(), self.place.clone()) {
+            let file = if earlier.path == self.place.path { String::new() } else { format!(" of {}", earlier.path.display()) };
+            return Err(self.place.problem(format!("id: `{}` is on line {}{file} already", row.id, earlier.line)));
         }
         Ok(row)
     }
 }
 
 impl Iterator for Reader {
-    type Item = Result<(usize, Row), OutcomesError>;
+    type Item = Result<(Place, Row), OutcomesError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {
             return None;
         }
-        let item = self.next_line().and_then(|more| if more { self.parse().map(|row| Some((self.line, row))) } else { Ok(None) });
+        let item = self.next_line().and_then(|more| if more { self.parse().map(|row| Some((self.place.clone(), row))) } else { Ok(None) });
         self.failed = item.is_err();
         item.transpose()
     }

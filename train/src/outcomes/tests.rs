@@ -57,6 +57,7 @@ fn bad_rows_name_file_line_and_field() {
         (r#"{"id":"x","prompt":"p","outcomes":[{"expert":"a"},{"expert":"a"}]}"#.into(), ":2: outcomes[1].expert: `a` is there twice"),
         (r#"{"id":"x","outcomes":[]}"#.into(), ":2: prompt: either this or messages is needed"),
         (r#"{"id":7}"#.into(), ":2: id: invalid type"),
+        ("[]".into(), ":2: invalid type: sequence, expected a JSON object"),
         (r#"{"id":"x","prompt":"p"} {}"#.into(), ":2: more than one JSON value"),
         (r#"{"id":"x","prompt":"p""#.into(), ":2: EOF while parsing"),
         ("\u{0}".into(), ":2: expected value"),
@@ -133,4 +134,30 @@ fn rows_without_split_are_split_by_group_and_stay_where_they_are() {
 fn an_outcome_needs_only_its_expert() {
     let outcome: Outcome = serde_json::from_str(r#"{"expert":"a"}"#).unwrap();
     assert_eq!(outcome, Outcome { expert: "a".into(), ..Outcome::default() });
+}
+
+#[test]
+fn files_as_windows_writes_them_are_read_or_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = serde_json::to_string(&row("a")).unwrap();
+    let marked = file(&folder, format!("\u{feff}{line}\r\n\r\n").as_bytes());
+    assert_eq!(read(&marked).unwrap(), [row("a")]);
+    let wide: Vec<u8> = [0xfeff].into_iter().chain(line.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+    let error = read(&file(&folder, &wide)).unwrap_err().to_string();
+    assert!(error.ends_with(":1: the file is UTF-16, expected UTF-8"), "{error}");
+}
+
+#[test]
+fn what_is_wrong_in_a_folder_is_told_by_its_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = |id: &str| serde_json::to_string(&row(id)).unwrap();
+    fs::write(folder.path().join("1.jsonl"), [line("a"), line("b")].join("\n")).unwrap();
+    for (second, problem) in [
+        (format!("{}\n{{}}\n", line("c")), "2.jsonl:2: missing field".to_owned()),
+        (line("b"), format!("2.jsonl:1: id: `b` is on line 2 of {} already", folder.path().join("1.jsonl").display())),
+    ] {
+        fs::write(folder.path().join("2.jsonl"), second).unwrap();
+        let error = read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(&problem), "{error}");
+    }
 }

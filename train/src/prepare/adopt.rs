@@ -4,33 +4,37 @@ use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Context, Result};
 
-use super::journal::{self, Journal};
+use super::journal::{self, Adopted, Journal};
 
 /// Puts into the journal of `out` the answers to these queries that other journals of the folder have and it has not, with what they
-/// cost. Returns how many.
+/// cost, and what may have been paid for beside. Returns how many answers.
 ///
 /// # Errors
 /// A journal cannot be read or written, or another process has that of `out`.
 pub fn adopt(out: &Path, folder: &Path, ids: &BTreeSet<String>) -> Result<usize> {
     let path = super::journal_path(out);
     let journal = Journal::open(&path, false)?;
-    let mut found = journal::read(&path)?.found;
+    let mut known = journal::read(&path)?;
     let mut adopted = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
         let other = entry.with_context(|| format!("reading {}", folder.display()))?.path();
         if other == path || other.extension().is_none_or(|extension| extension != "journal") {
             continue;
         }
-        for (key, outcome) in journal::read(&other)?.found {
-            if ids.contains(&key.id) && !found.contains_key(&key) {
-                found.insert(key.clone(), outcome.clone());
-                adopted.push((key, outcome));
+        let other = journal::read(&other)?;
+        let keys: BTreeSet<_> = other.found.keys().chain(other.unsure_usd.keys()).filter(|key| ids.contains(&key.id)).collect();
+        for key in keys {
+            let outcome = other.found.get(key).filter(|_| !known.found.contains_key(key)).cloned();
+            let unsure_usd = other.unsure_usd.get(key).filter(|_| !known.unsure_usd.contains_key(key)).copied();
+            known.found.extend(outcome.clone().map(|outcome| (key.clone(), outcome)));
+            known.unsure_usd.extend(unsure_usd.map(|usd| (key.clone(), usd)));
+            if outcome.is_some() || unsure_usd.is_some() {
+                adopted.push(Adopted { key: key.clone(), outcome, unsure_usd });
             }
         }
     }
-    let count = adopted.len();
-    journal.adopt(adopted)?;
-    Ok(count)
+    journal.adopt(&adopted)?;
+    Ok(adopted.iter().filter(|adopted| adopted.outcome.is_some()).count())
 }
 
 #[cfg(test)]
@@ -59,5 +63,29 @@ mod tests {
         let answers = journal::read(&super::super::journal_path(&new)).unwrap();
         assert!(answers.found.contains_key(&key("a", "2")) && !answers.found.contains_key(&key("b", "1")));
         assert!((answers.spent_usd - 1.5).abs() < 1e-12, "what they cost was spent");
+    }
+
+    #[test]
+    fn what_may_have_been_paid_for_is_taken_over_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = Journal::open(&folder.path().join("old.journal"), false).unwrap();
+        old.sent(&key("lost", "1"), 0.25).unwrap();
+        old.sent(&key("untold", "1"), 0.5).unwrap();
+        old.answered(&key("untold", "1"), Outcome { expert: "atlas".into(), ..Outcome::default() }).unwrap();
+        for (usd, answered) in [(1.0, false), (2.0, true)] {
+            old.sent(&key("second", "1"), usd).unwrap();
+            if answered {
+                let outcome = Outcome { expert: "atlas".into(), cost_usd: Some(0.125), ..Outcome::default() };
+                old.answered(&key("second", "1"), outcome).unwrap();
+            }
+        }
+        let spent = journal::read(old.path()).unwrap().spent_usd;
+        assert!((spent - 1.875).abs() < 1e-12, "{spent}");
+        let ids = ["lost", "untold", "second"].map(str::to_owned).into();
+        let new = folder.path().join("new.jsonl");
+        for adopted in [2, 0] {
+            assert_eq!(adopt(&new, folder.path(), &ids).unwrap(), adopted);
+            assert!((journal::read(&super::super::journal_path(&new)).unwrap().spent_usd - spent).abs() < 1e-12);
+        }
     }
 }

@@ -35,8 +35,6 @@ pub struct Asked {
     pub ending: Ending,
     /// What was not answered, in words.
     pub failures: Vec<String>,
-    /// By this run and earlier ones.
-    pub spent_usd: f64,
 }
 
 /// How asking ended.
@@ -115,7 +113,6 @@ pub(super) async fn ask_all(plan: &Plan, journal: &Journal, options: &PrepareOpt
     };
     shared.ask(todo, signals).await;
     shared.progress.finish();
-    let spent_usd = shared.money.spent_usd();
     let ending = match shared.reason.into_inner().unwrap_or_else(PoisonError::into_inner) {
         None => Ending::Complete,
         Some(Reason::OutOfMoney(next_usd)) => Ending::OutOfMoney { next_usd },
@@ -123,7 +120,7 @@ pub(super) async fn ask_all(plan: &Plan, journal: &Journal, options: &PrepareOpt
         Some(Reason::Error(error)) => return Err(error),
     };
     let failures = shared.failures.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(Asked { ending, failures, spent_usd })
+    Ok(Asked { ending, failures })
 }
 
 /// Ctrl-C, and what ends a Pod.
@@ -227,7 +224,19 @@ impl Shared<'_> {
             trouble = told.err();
             if trouble.is_none() && !out_of_money { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
-        let asked = asker.ask(&question.body, busy, tell).await;
+        // Whoever waits has nothing under way: when all stops, it stops at once.
+        let wait = async |wait| {
+            let turn = async {
+                tokio::time::sleep(wait).await;
+                pace.turn().await;
+            };
+            tokio::select! {
+                biased;
+                () = self.stopped() => ControlFlow::Break(()),
+                () = turn => ControlFlow::Continue(()),
+            }
+        };
+        let asked = asker.ask(&question.body, busy, tell, wait).await;
         self.money.settle(most, asked.as_ref().map_or(0.0, |answer| answer.cost_usd.unwrap_or(most)));
         if let Some(error) = trouble {
             return Err(Reason::Error(error));
@@ -248,11 +257,13 @@ impl Shared<'_> {
 
     async fn keep(&self, asker: &Asker, (row, question): (usize, &Question), answer: &Answer) -> Result<()> {
         let mut outcome = answer.outcome(&question.key.expert);
-        if self.options.reference_nll {
-            let likelihood = reference_nll(self, asker, row).await?;
-            outcome.other.extend(likelihood.map(|nll| ("reference_nll".to_owned(), nll.into())));
+        let likelihood = if self.options.reference_nll { reference_nll(self, asker, row).await } else { Ok(None) };
+        if let Ok(nll) = &likelihood {
+            outcome.other.extend(nll.map(|nll| ("reference_nll".to_owned(), nll.into())));
         }
-        self.journal.answered(&question.key, outcome)
+        // It is paid for, whatever became of the rest.
+        self.journal.answered(&question.key, outcome)?;
+        likelihood.map(drop).or_else(|error| self.missed(format!("{error:#}")))
     }
 
     /// Counts a query without an answer. An error where more of them would follow.
@@ -261,8 +272,12 @@ impl Shared<'_> {
         if let AskError::Refused { .. } | AskError::Credentials { .. } = error {
             bail!("expert {name} at {}: {error}", asker.expert().base_url);
         }
+        self.missed(format!("{}, expert {name}: {error}", question.key.id))
+    }
+
+    fn missed(&self, what: String) -> Result<()> {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.push(format!("{}, expert {name}: {error}", question.key.id));
+        failures.push(what);
         if failures.len() > self.options.max_failures {
             bail!("more than {} queries without an answer, the last: {}", self.options.max_failures, failures[failures.len() - 1]);
         }
@@ -277,5 +292,5 @@ async fn reference_nll(shared: &Shared<'_>, asker: &Asker, row: usize) -> Result
     let conversation: Vec<_> = asker.expert().prepend_messages.iter().cloned().chain(messages(row)).collect();
     let server = asker.expert().base_url.trim_end_matches("/v1");
     let likelihood = nll::of_text(asker.client(), server, &conversation, reference).await;
-    Ok(Some(likelihood.with_context(|| format!("{}: likelihood of the reference by {}", row.id, asker.expert().name))?.mean_nll()))
+    Ok(Some(likelihood.with_context(|| format!("{}, expert {}: the reference's likelihood", row.id, asker.expert().name))?.mean_nll()))
 }

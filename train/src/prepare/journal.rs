@@ -35,8 +35,10 @@ enum Event {
 pub(super) struct Answers {
     /// The answers, not yet scored.
     pub(super) found: HashMap<Key, Outcome>,
-    /// What they cost, and what may have been paid for without an answer.
+    /// What they cost, and what may have been paid for beside.
     pub(super) spent_usd: f64,
+    /// That which may have been paid for: by requests without an answer, and by answers whose cost nobody told.
+    pub(super) unsure_usd: HashMap<Key, f64>,
 }
 
 impl Answers {
@@ -47,10 +49,24 @@ impl Answers {
     }
 }
 
+/// What one journal takes over from another.
+pub(super) struct Adopted {
+    pub(super) key: Key,
+    pub(super) outcome: Option<Outcome>,
+    /// What may have been paid for beside.
+    pub(super) unsure_usd: Option<f64>,
+}
+
 /// An open journal. One process at a time has it.
 pub(super) struct Journal {
     path: PathBuf,
-    file: Mutex<File>,
+    lines: Mutex<Lines>,
+}
+
+struct Lines {
+    file: File,
+    /// Bytes up to the end of the last whole line.
+    whole: u64,
 }
 
 impl Journal {
@@ -66,7 +82,7 @@ impl Journal {
         let whole = if fresh { 0 } else { whole_lines(&file).with_context(|| format!("reading {}", path.display()))? };
         file.set_len(whole).with_context(|| format!("repairing {}", path.display()))?;
         file.seek(SeekFrom::End(0))?;
-        Ok(Self { path: path.into(), file: Mutex::new(file) })
+        Ok(Self { path: path.into(), lines: Mutex::new(Lines { file, whole }) })
     }
 
     pub(super) fn sent(&self, key: &Key, usd: f64) -> Result<()> {
@@ -80,17 +96,30 @@ impl Journal {
     }
 
     pub(super) fn answered(&self, key: &Key, outcome: Outcome) -> Result<()> {
-        let Key { id, expert, asked } = key.clone();
-        self.append(&Event::Answered { id, expert, asked, outcome: Box::new(outcome) }, true)
+        self.answer(key, outcome, true)
     }
 
-    /// Answers that another journal had.
-    pub(super) fn adopt(&self, answers: Vec<(Key, Outcome)>) -> Result<()> {
-        for (Key { id, expert, asked }, outcome) in answers {
-            self.append(&Event::Answered { id, expert, asked, outcome: Box::new(outcome) }, false)?;
+    fn answer(&self, key: &Key, outcome: Outcome, durable: bool) -> Result<()> {
+        let Key { id, expert, asked } = key.clone();
+        self.append(&Event::Answered { id, expert, asked, outcome: Box::new(outcome) }, durable)
+    }
+
+    /// What another journal had.
+    pub(super) fn adopt(&self, adopted: &[Adopted]) -> Result<()> {
+        for Adopted { key, outcome, unsure_usd } in adopted {
+            // An answer ends a request before it; it tells its cost, or what that request may have cost counts.
+            let is_told = outcome.as_ref().is_some_and(|outcome| outcome.cost_usd.is_some());
+            let answer = |outcome: &Outcome| self.answer(key, outcome.clone(), false);
+            if is_told {
+                outcome.iter().try_for_each(answer)?;
+            }
+            unsure_usd.iter().try_for_each(|usd| self.sent(key, *usd))?;
+            if !is_told {
+                outcome.iter().try_for_each(answer)?;
+            }
         }
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.sync_data().with_context(|| format!("writing the journal {}", self.path.display()))
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.file.sync_data().with_context(|| format!("writing the journal {}", self.path.display()))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -101,9 +130,15 @@ impl Journal {
     fn append(&self, event: &Event, durable: bool) -> Result<()> {
         let mut line = serde_json::to_vec(event).context("writing JSON")?;
         line.push(b'\n');
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = file.write_all(&line).and_then(|()| if durable { file.sync_data() } else { Ok(()) });
-        written.with_context(|| format!("writing the journal {}", self.path.display()))
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = lines.file.write_all(&line);
+        match &written {
+            Ok(()) => lines.whole += line.len() as u64,
+            // What a full disk took of a line goes again: others may follow, and a torn line between whole ones is none to repair.
+            Err(_) => drop(lines.file.set_len(lines.whole)),
+        }
+        let kept = written.and_then(|()| if durable { lines.file.sync_data() } else { Ok(()) });
+        kept.with_context(|| format!("writing the journal {}", self.path.display()))
     }
 }
 
@@ -140,7 +175,10 @@ pub(super) fn read(path: &Path) -> Result<Answers> {
         let event = serde_json::from_slice(&buffer).with_context(|| format!("{}:{number}: not a line of a journal", path.display()))?;
         answers.take(event, &mut open);
     }
-    answers.spent_usd += open.values().flatten().sum::<f64>();
+    for (key, most) in open {
+        *answers.unsure_usd.entry(key).or_default() += most.iter().sum::<f64>();
+    }
+    answers.spent_usd += answers.unsure_usd.values().sum::<f64>();
     Ok(answers)
 }
 
@@ -154,7 +192,11 @@ impl Answers {
             Event::Answered { id, expert, asked, outcome } => {
                 let key = Key { id, expert, asked };
                 let most = open.get_mut(&key).and_then(Vec::pop);
-                self.spent_usd += outcome.cost_usd.or(most).unwrap_or(0.0);
+                match (outcome.cost_usd, most) {
+                    (Some(cost), _) => self.spent_usd += cost,
+                    (None, Some(most)) => *self.unsure_usd.entry(key.clone()).or_default() += most,
+                    (None, None) => {}
+                }
                 self.found.insert(key, *outcome);
             }
         }

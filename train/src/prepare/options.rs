@@ -41,7 +41,7 @@ pub struct PrepareOptions {
     /// Attempts for each query and expert
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
     pub attempts: u32,
-    /// Queries an expert may leave unanswered before all stops
+    /// Answers that may be missing, of all experts together, before all stops
     #[arg(long, default_value_t = 20)]
     pub max_failures: usize,
     /// Ask for no log-probabilities

@@ -12,7 +12,7 @@ use super::{PrepareOptions, journal::Answers};
 use crate::{
     ask::Asker,
     judge::Judge,
-    outcomes::{Outcome, OutcomesError, Reader, Row},
+    outcomes::{Outcome, Place, Reader, Row},
 };
 
 /// Queries and experts, checked.
@@ -31,7 +31,7 @@ pub(super) struct Question {
 }
 
 /// Names a question and its very bytes: with other instructions, or of another model, it is another question.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key {
     pub(super) id: String,
     pub(super) expert: String,
@@ -47,10 +47,10 @@ impl Plan {
         let (part, of) = options.part()?;
         let mut rows = Vec::new();
         for (at, row) in Reader::open(path)?.enumerate() {
-            let (line, row) = row?;
-            check(&row).map_err(|problem| OutcomesError::Row { path: path.into(), line, problem })?;
+            let (place, row) = row?;
+            check(&row).map_err(|problem| place.problem(problem))?;
             if at % of == part && at < options.limit.unwrap_or(usize::MAX) {
-                rows.push((line, row));
+                rows.push((place, row));
             }
         }
         if rows.is_empty() {
@@ -59,9 +59,7 @@ impl Plan {
         let askers = options.askers(experts)?;
         let mut questions = Vec::with_capacity(askers.len());
         for asker in &askers {
-            let ask = |(line, row): &(usize, Row)| {
-                question(asker, row, options).map_err(|problem| OutcomesError::Row { path: path.into(), line: *line, problem })
-            };
+            let ask = |(place, row): &(Place, Row)| question(asker, row, options).map_err(|problem| place.problem(problem));
             questions.push(rows.iter().map(ask).collect::<Result<Vec<_>, _>>()?);
         }
         Ok(Self { rows: rows.into_iter().map(|(_, row)| row).collect(), askers, questions })
@@ -71,6 +69,11 @@ impl Plan {
     #[must_use]
     pub fn wanted(&self) -> usize {
         self.rows.len() * self.askers.len()
+    }
+
+    /// Names of the experts of which nobody says what they cost.
+    pub(super) fn unpriced(&self) -> impl Iterator<Item = &str> {
+        self.askers.iter().map(Asker::expert).filter(|expert| expert.prices.is_none()).map(|expert| expert.name.as_str())
     }
 
     /// Whether any answer can be compared with one.

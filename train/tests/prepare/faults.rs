@@ -64,3 +64,20 @@ async fn a_wrong_key_ends_it_at_once_and_is_not_told() {
         assert!(!text.contains("sk-do-not-tell"), "{text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_kept_though_nobody_can_tell_its_reference_s_likelihood() {
+    let site = Site::new(1, "", "").await;
+    site.write("queries.jsonl", r#"{"id": "q0", "prompt": "What is 0 + 1?", "reference": "It is 1."}"#);
+    let ended = site.run(&["--reference-nll"]).await;
+    assert_eq!(
+        (ended.code, ended.summary["outcomes"].as_u64(), ended.summary["failures"].as_u64()),
+        (Some(0), Some(2), Some(2)),
+        "{ended:?}"
+    );
+    assert!(ended.errors.contains("q0, expert atlas: the reference's likelihood"), "{}", ended.errors);
+    assert_eq!(site.outcomes()[0]["outcomes"][0]["response"], "It is 1.");
+    let asked = site.requests();
+    assert_eq!(site.run(&["--reference-nll"]).await.code, Some(0));
+    assert_eq!(site.requests(), asked, "what is answered is not asked again");
+}

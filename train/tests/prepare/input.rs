@@ -65,6 +65,33 @@ async fn arguments_that_make_no_sense_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_that_cannot_be_written_is_told_before_anybody_is_asked() {
+    let site = Site::new(2, "", "").await;
+    let queries = std::fs::read_to_string(site.path("queries.jsonl")).unwrap();
+    std::fs::create_dir(site.path("outcomes.jsonl")).unwrap();
+    let ended = site.run(&[]).await;
+    assert!(ended.code == Some(1) && ended.errors.contains("--out outcomes.jsonl: a folder is there"), "{ended:?}");
+    std::fs::remove_dir(site.path("outcomes.jsonl")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(site.path("outcomes.jsonl")).status().unwrap().success());
+    let ended = site.run(&[]).await;
+    assert!(ended.code == Some(1) && ended.errors.contains("no file that could be replaced"), "{ended:?}");
+    std::fs::remove_file(site.path("outcomes.jsonl")).unwrap();
+    std::os::unix::fs::symlink("queries.jsonl", site.path("outcomes.jsonl")).unwrap();
+    let ended = site.run(&["--limit", "1"]).await;
+    assert!(ended.code == Some(1) && ended.errors.contains("it would lose the others"), "{ended:?}");
+    assert_eq!((site.requests(), std::fs::read_to_string(site.path("queries.jsonl")).unwrap()), (0, queries));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_summary_that_cannot_be_written_hides_no_other_end() {
+    let site = Site::new(2, "", "").await;
+    let ended = site.run(&["--summary", "nowhere/summary.json", "--max-cost-usd", "0.021"]).await;
+    assert!(ended.code == Some(3) && ended.errors.contains("stopped before --max-cost-usd"), "{ended:?}");
+    let ended = site.run(&["--summary", "nowhere/summary.json"]).await;
+    assert!(ended.code == Some(1) && ended.errors.contains("writing nowhere/summary.json") && site.has_outcomes(), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_at_once_on_one_file_are_one_too_many() {
     let site = Site::new(6, "delay=200ms x*", "").await;
     let mut first = site.spawn(&["--concurrency", "1"]);

@@ -1,6 +1,9 @@
 //! Killed, interrupted, in parts: it goes on where it was.
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use crate::support::{Ended, Site, without_seconds};
 
@@ -54,6 +57,26 @@ fn under_way(site: &Site) -> usize {
     let again: usize = seen.values().map(|times| times - 1).sum();
     // What was lost by earlier kills was sent again, or is still to be: count only what is open now.
     (count("sent") - count("answered")).saturating_sub(again)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_leaves_whole_lines_and_it_goes_on_when_there_is_room() {
+    let site = Site::new(30, "", "").await;
+    // A limit to the size of files fails writes as a full disk does: in the middle of a line.
+    let whole = site.command(&UNDER_WAY);
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; ulimit -f 4; exec \"$0\" \"$@\""]).arg(whole.get_program()).args(whole.get_args());
+    command.current_dir(site.folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let ended = Ended::of(tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap());
+    assert!(ended.code == Some(1) && ended.errors.contains("writing the journal"), "{ended:?}");
+    assert!(!site.has_outcomes());
+    let journal = std::fs::read_to_string(site.path("outcomes.jsonl.journal")).unwrap();
+    assert!(journal.ends_with('\n') && journal.len() > 1000, "{journal}");
+    let before = site.requests();
+    let ended = site.run(&UNDER_WAY).await;
+    assert_eq!((ended.code, ended.summary["outcomes"].as_u64()), (Some(0), Some(60)), "{ended:?}");
+    let kept = journal.matches("\"event\":\"answered\"").count();
+    assert_eq!(site.requests() - before, 60 - kept, "what was kept is not asked again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

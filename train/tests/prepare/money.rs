@@ -1,5 +1,7 @@
 //! What it may spend.
 
+use serde_json::Value;
+
 use crate::support::{PRICES, Site};
 
 /// What reached the experts, at their prices.
@@ -35,6 +37,29 @@ async fn an_answer_that_broke_off_counts_as_paid_for() {
     let ended = site.run(&["--max-cost-usd", "0.046"]).await;
     assert_eq!((ended.code, ended.summary["ending"].as_str()), (Some(3), Some("out_of_money")), "{ended:?}");
     assert!(paid(&site) <= 0.046, "{}", paid(&site));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_request_costs_nothing_the_next_time_either() {
+    let site = Site::new(3, "status=400 x2", "status=413").await;
+    let ended = site.run(&[]).await;
+    let paid = PRICES[0] + 2.0 * PRICES[1];
+    let is_paid = |ended: &Value| (ended["spent_usd"].as_f64().unwrap() - paid).abs() < 1e-9;
+    assert!(ended.code == Some(0) && ended.summary["failures"] == 3 && is_paid(&ended.summary), "{ended:?}");
+    let ended = site.run(&["--dry-run"]).await;
+    assert!(ended.output.contains(&format!("spent so far: USD {paid:.6}")), "{}", ended.output);
+    let ended = site.run(&["--dry-run", "--fresh"]).await;
+    assert!(ended.output.contains("spent so far: USD 0.000000"), "{}", ended.output);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whom_a_limit_does_not_count_is_told() {
+    let site = Site::new(1, "", "").await;
+    let manifest = site.manifest("").replace(&format!(", pricing: {{perRequest: \"{}\"}}", PRICES[0]), "");
+    site.write("router.yaml", &manifest);
+    let ended = site.run(&["--max-cost-usd", "1"]).await;
+    assert!(ended.code == Some(0) && ended.errors.contains("warning: expert atlas has no price"), "{ended:?}");
+    assert!(!ended.errors.contains("expert birch"), "{}", ended.errors);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
