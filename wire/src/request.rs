@@ -114,8 +114,8 @@ pub struct Outbound<'a> {
     /// (`previous_response_id`) gets none: they were there when it began. Legacy completions and embeddings have no messages.
     pub prepend_messages: &'a [serde_json::Value],
     /// Top-level fields that replace the client's where there is one, and are added where there is none. `null` takes the field out, as
-    /// in a JSON merge patch. `model` and `stream` are not overridden: the first has a field of its own, the second is a promise to the
-    /// client.
+    /// in a JSON merge patch. A limit on output also replaces the client's under its other name (`max_tokens`, `max_completion_tokens`).
+    /// `model` and `stream` are not overridden: the first has a field of its own, the second is a promise to the client.
     pub body_overrides: &'a serde_json::Map<String, serde_json::Value>,
     /// Ask a stream for its usage (chat and completions), keeping the client's other `stream_options`.
     pub ask_usage: bool,

@@ -20,7 +20,11 @@ pub(super) fn outbound(inbound: &Inbound, change: &Outbound<'_>) -> Bytes {
         match value {
             _ if name == "model" || name == "stream" => {}
             Value::Null => body.remove(name),
-            value => body.set(name, value.to_string()),
+            value => {
+                let same = other_name(name).filter(|other| !change.body_overrides.contains_key(*other));
+                same.iter().for_each(|other| body.remove(other));
+                body.set(name, value.to_string());
+            }
         }
     }
     if !same_model {
@@ -33,6 +37,16 @@ pub(super) fn outbound(inbound: &Inbound, change: &Outbound<'_>) -> Bytes {
         ask_for_usage(&mut body);
     }
     body.write(inbound.body.len()).into()
+}
+
+/// Chat's limit on output has an old and a new name. Beside an override under one of them the client's under the other would be refused by
+/// some servers, and be what others go by.
+fn other_name(limit: &str) -> Option<&'static str> {
+    match limit {
+        "max_tokens" => Some("max_completion_tokens"),
+        "max_completion_tokens" => Some("max_tokens"),
+        _ => None,
+    }
 }
 
 fn prepend(endpoint: Endpoint, messages: &[Value], body: &mut Edit<'_>) {

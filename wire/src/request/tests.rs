@@ -155,6 +155,28 @@ fn an_unchanged_body_is_not_copied() {
 }
 
 #[test]
+fn a_limit_on_output_replaces_the_clients_under_either_name() {
+    let sent = |client: &str, overrides: Value| {
+        let inbound =
+            accepted(Endpoint::ChatCompletions, &format!(r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}],{client}}}"#));
+        let Value::Object(overrides) = overrides else { panic!("an object") };
+        let change = Outbound { model_name: "m", prepend_messages: &[], body_overrides: &overrides, ask_usage: false };
+        let mut body: Value = serde_json::from_slice(&inbound.outbound(&change)).unwrap();
+        let fields = body.as_object_mut().unwrap();
+        fields.retain(|name, _| name.starts_with("max"));
+        body
+    };
+    let (old, new) = (r#""max_tokens":7"#, r#""max_completion_tokens":7"#);
+    for client in [old, new] {
+        assert_eq!(sent(client, json!({"max_tokens": 90})), json!({"max_tokens": 90}));
+        assert_eq!(sent(client, json!({"max_completion_tokens": 90})), json!({"max_completion_tokens": 90}));
+    }
+    let both = json!({"max_tokens": 90, "max_completion_tokens": 80});
+    assert_eq!(sent(old, both.clone()), both);
+    assert_eq!(sent(new, json!({"max_tokens": null})), json!({"max_completion_tokens": 7}));
+}
+
+#[test]
 fn opening_stays_while_the_conversation_grows() {
     let opening = |messages: Value| accepted(Endpoint::ChatCompletions, &json!({"messages": messages}).to_string()).conversation_opening();
     let system = json!({"role": "system", "content": "Be brief."});
