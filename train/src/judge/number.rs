@@ -31,23 +31,18 @@ fn is_raised(before: &[char]) -> bool {
 fn letters(text: &str) -> Vec<char> {
     let text = fractions(text).replace("{,}", ",").replace("\\,", "\u{2009}").replace("\\times", "×").replace("\\cdot", "×");
     let mut letters: Vec<char> = Vec::with_capacity(text.len());
+    let mut raised = false;
     for letter in text.chars() {
-        match superscript(letter) {
-            Some(plain) => {
-                if letters.last().is_none_or(|last| !is_exponent(&letters, *last)) {
-                    letters.push('^');
-                }
-                letters.push(plain);
-            }
-            None => letters.push(ascii_digit(letter).unwrap_or(letter)),
+        let plain = superscript(letter);
+        if plain.is_some() && !raised {
+            letters.push('^');
         }
+        let letter = plain.or_else(|| ascii_digit(letter)).unwrap_or(letter);
+        // An exponent goes on as long as its digits do.
+        raised = plain.is_some() || letter == '^' || raised && (letter.is_ascii_digit() || letter == '-');
+        letters.push(letter);
     }
     letters
-}
-
-/// Whether a superscript goes on here that has begun before.
-fn is_exponent(letters: &[char], last: char) -> bool {
-    last == '^' || letters.iter().rev().find(|letter| !letter.is_ascii_digit() && **letter != '-') == Some(&'^')
 }
 
 fn superscript(letter: char) -> Option<char> {
@@ -68,23 +63,28 @@ fn ascii_digit(letter: char) -> Option<char> {
 fn fractions(text: &str) -> String {
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
     while let Some((before, after)) = rest.split_once("frac{") {
-        let parts = after.split_once("}{").and_then(|(above, after)| Some((above, after.split_once('}')?)));
-        let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        match parts.filter(|(above, (below, _))| is_digits(above) && is_digits(below)) {
-            Some((above, (below, after))) => {
-                let before = before.trim_end_matches(['d', 't']).trim_end_matches('\\');
-                // A whole number before it is a part of the same number.
-                let blank = if before.ends_with(|letter: char| letter.is_ascii_digit()) { " " } else { "" };
-                out.extend([before, blank, above, "/", below]);
-                rest = after;
-            }
-            None => {
-                out.extend([before, "frac{"]);
-                rest = after;
-            }
+        if let Some((above, below, after)) = digits_in_braces(after) {
+            let before = before.trim_end_matches(['d', 't']).trim_end_matches('\\');
+            // A whole number before it is a part of the same number.
+            let blank = if before.ends_with(|letter: char| letter.is_ascii_digit()) { " " } else { "" };
+            out.extend([before, blank, above, "/", below]);
+            rest = after;
+        } else {
+            out.extend([before, "frac{"]);
+            rest = after;
         }
     }
     out + rest
+}
+
+/// What is above and below in `3}{4}`, and what comes after it.
+fn digits_in_braces(text: &str) -> Option<(&str, &str, &str)> {
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    let (above, rest) = text.split_at(digits(text));
+    let rest = rest.strip_prefix("}{")?;
+    let (below, rest) = rest.split_at(digits(rest));
+    let rest = rest.strip_prefix('}')?;
+    (!above.is_empty() && !below.is_empty()).then_some((above, below, rest))
 }
 
 /// A minus belongs to the number unless something is taken away from what stands before it: `-3`, `= -3`, `-$5`, not `5-3`.

@@ -101,3 +101,11 @@ fn where_there_is_no_number_there_is_none() {
         assert_eq!(last_number(text), None, "{text}");
     }
 }
+
+#[test]
+fn a_megabyte_of_the_same_is_read_to_its_end() {
+    for piece in ["\\frac{", "\\frac{1}", "²", "1/", "1,", "1 ", "-", "e", "× 10^", "((", "1^{"] {
+        let text = piece.repeat((1 << 20) / piece.len());
+        assert_eq!(last_number(&format!("{text}; 7")), Some(7.0), "{piece}");
+    }
+}
