@@ -22,7 +22,7 @@ use wire::{Endpoint, Inbound, Outbound};
 
 pub use answer::Answer;
 use attempt::Outcome;
-pub use backoff::{Backoff, retry_after};
+pub use backoff::Backoff;
 
 /// How questions are put.
 #[derive(Debug, Clone)]

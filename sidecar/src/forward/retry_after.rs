@@ -1,36 +1,19 @@
-//! `Retry-After`: how long an expert asks to be left alone.
+//! `Retry-After`: for how long an expert is to be left alone.
 //!
-//! In: a response's headers and what time it is. Out: a wait, where the header makes sense and lies ahead. Deliberately absent: a limit,
-//! which is the expert's policy, and `x-ratelimit-reset-*`, which speaks of a quota that need not be spent.
+//! In: a response's headers and what time it is. Out: a wait that lies ahead. Deliberately absent: a limit, which is the expert's policy.
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, header};
+use http::HeaderMap;
 
-/// Seconds (some servers send fractions), or a date. A date is told by the clock that wrote it, if the response says what that one shows.
+/// What the header says, but for a time that has come: that is no pause.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let said = text(headers, header::RETRY_AFTER)?;
-    let wait = if said.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
-        // What is too long to be a time is a long one.
-        Duration::try_from_secs_f64(said.parse().ok()?).unwrap_or(Duration::MAX)
-    } else {
-        let now = text(headers, header::DATE).and_then(date).unwrap_or(now);
-        date(said)?.duration_since(now).ok()?
-    };
-    Some(wait).filter(|wait| !wait.is_zero())
-}
-
-fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    headers.get(name)?.to_str().ok().map(str::trim)
-}
-
-fn date(text: &str) -> Option<SystemTime> {
-    httpdate::parse_http_date(text).ok()
+    wire::retry_after(headers, now).filter(|wait| !wait.is_zero())
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderName, HeaderValue, header};
 
     use super::*;
 

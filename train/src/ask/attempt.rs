@@ -17,7 +17,6 @@ use routing::Prices;
 use super::{
     AskError,
     answer::{Answer, error_message},
-    retry_after,
 };
 
 /// Longer answers are an expert's mistake.
@@ -65,7 +64,7 @@ pub(super) fn answer(bytes: &[u8], took: Duration, busy: usize, prices: Option<&
 fn refusal(status: StatusCode, headers: &HeaderMap, bytes: &[u8]) -> Outcome {
     let message = error_message(bytes);
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT {
-        return Outcome::Failed { status, problem: message, retry_after: retry_after(headers, SystemTime::now()) };
+        return Outcome::Failed { status, problem: message, retry_after: wire::retry_after(headers, SystemTime::now()) };
     }
     Outcome::Hopeless(match status {
         StatusCode::UNAUTHORIZED

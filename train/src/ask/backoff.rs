@@ -1,8 +1,6 @@
 //! How long to wait before asking again.
 
-use std::time::{Duration, SystemTime};
-
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use std::time::Duration;
 
 /// Waits double from one attempt to the next, half of each up to chance, so that many who failed together do not come back together.
 #[derive(Debug, Clone, Copy)]
@@ -34,24 +32,15 @@ impl Backoff {
     }
 }
 
-/// `Retry-After`: seconds, or a date.
-#[must_use]
-pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok();
-    }
-    let date = jiff::fmt::rfc2822::parse(text).ok()?;
-    Some(SystemTime::from(date.timestamp()).duration_since(now).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime};
 
     use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 
-    use super::{Backoff, retry_after};
+    use wire::retry_after;
+
+    use super::Backoff;
 
     #[test]
     fn waits_grow_to_their_limit() {
