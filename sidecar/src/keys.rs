@@ -23,7 +23,7 @@ pub struct ClientKeys {
 pub struct Client {
     /// The key's name.
     pub name: Arc<str>,
-    /// The key came as `Authorization`, which is therefore ours and not to be passed on.
+    /// A key came as `Authorization`, which is therefore ours and not to be passed on.
     pub by_authorization: bool,
 }
 
@@ -60,20 +60,27 @@ impl ClientKeys {
         self.keys.iter().map(|(_, name)| &**name).collect()
     }
 
-    /// Who calls. Every key is compared, whichever matches, so that time tells nothing.
+    /// Who calls.
     #[must_use]
     pub fn client(&self, headers: &HeaderMap) -> Option<Client> {
-        let (presented, by_authorization) = match headers.get(&KEY_HEADER) {
-            Some(value) => (value.as_bytes(), false),
-            None => (bearer(headers)?, true),
+        // Looked at also where the other header says who calls: a client may show its key in both.
+        let by_bearer = bearer(headers).and_then(|token| self.name(token));
+        let by_authorization = by_bearer.is_some();
+        let name = match headers.get(&KEY_HEADER) {
+            Some(value) => self.name(value.as_bytes()),
+            None => by_bearer,
         };
+        Some(Client { name: name?.clone(), by_authorization })
+    }
+
+    /// Whose key it is. Every key is compared, whichever matches, so that time tells nothing.
+    fn name(&self, presented: &[u8]) -> Option<&Arc<str>> {
         let digest: [u8; 32] = Sha256::digest(presented).into();
         let mut found = u64::MAX;
         for (number, (key, _)) in self.keys.iter().enumerate() {
             found.conditional_assign(&(number as u64), key.ct_eq(&digest));
         }
-        let (_, name) = self.keys.get(usize::try_from(found).ok()?)?;
-        Some(Client { name: name.clone(), by_authorization })
+        self.keys.get(usize::try_from(found).ok()?).map(|(_, name)| name)
     }
 }
 
@@ -86,6 +93,8 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn check(file: &str, header: HeaderName, value: &str, expect: Option<(&str, bool)>) {
@@ -106,6 +115,20 @@ mod tests {
         check(file, header::AUTHORIZATION, "Bearer s3cret", None);
         check(file, header::AUTHORIZATION, "Basic s3cret-a", None);
         check(file, header::AUTHORIZATION, "Bearer", None);
+    }
+
+    #[test]
+    fn authorization_beside_the_key_header_is_the_experts_only_if_it_is_no_key_of_ours() {
+        let keys = ClientKeys::parse("search:s3cret-a\nchat:s3cret-b\n").unwrap();
+        let client = |key: &'static str, authorization: &'static str| {
+            let headers = [(KEY_HEADER, key), (header::AUTHORIZATION, authorization)];
+            let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value))).into_iter().collect();
+            keys.client(&headers).map(|client| (client.name.to_string(), client.by_authorization))
+        };
+        assert_eq!(client("s3cret-a", "Bearer s3cret-a"), Some(("search".into(), true)));
+        assert_eq!(client("s3cret-a", "Bearer s3cret-b"), Some(("search".into(), true)));
+        assert_eq!(client("s3cret-a", "Bearer for-the-expert"), Some(("search".into(), false)));
+        assert_eq!(client("for-the-expert", "Bearer s3cret-a"), None);
     }
 
     #[test]
