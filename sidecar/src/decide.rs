@@ -183,8 +183,12 @@ fn ask_budgets(shared: &Shared, state: &State, client: Option<&str>) -> Result<b
     }
 }
 
-/// The session header's name for it, else its opening.
+/// The session header's name for it, else its opening. Embeddings are part of none, whatever the header says: who searches during a
+/// conversation does not move it to whoever makes the vectors.
 fn conversation(state: &State, inbound: &Inbound, controls: &Controls) -> Option<u128> {
+    if inbound.endpoint() == Endpoint::Embeddings {
+        return None;
+    }
     state.table.snapshot().session.as_ref()?;
     controls.session.or_else(|| inbound.conversation_opening().map(|opening| conversation_key(b"opening", &opening)))
 }

@@ -37,6 +37,17 @@ async fn a_conversation_named_by_header_stays_where_it_was_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn embeddings_of_a_conversation_do_not_move_it_to_who_makes_them() {
+    let (router, _, _) = begun().await;
+    let named = [("x-conversation", "c-1")];
+    assert_eq!(turn(&router, &named, "Hello", &[]).await, "second no_model");
+    let body = json!({"model": "first", "input": "?"}).to_string();
+    assert_eq!(router.client.post_with("/v1/embeddings", &named, body).await.header("x-expert-router-expert"), "first");
+    assert_eq!(turn(&router, &named, "And again", &[]).await, "second no_model");
+    router.counts("expert_router_sessions", 1.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_header_the_first_messages_name_the_conversation() {
     let (router, _, _) = begun().await;
     assert_eq!(turn(&router, &[], "Hello", &[]).await, "second no_model");
