@@ -106,7 +106,7 @@ pub async fn forward(call: Call<'_>, decision: &Decision, attempts: &mut Attempt
         let told = attempts.trace.sent(index, sent);
         let attempted = attempt(Call { told: told.as_ref(), ..call }, permit, sent).await;
         unfinished.0 = None;
-        let (permit, failed) = match attempted {
+        let (mut permit, failed) = match attempted {
             Ok(answer) => {
                 attempts.trace.note(|notes| notes.answered(answer.parts.status.as_u16()));
                 return Ok(answer);
@@ -117,6 +117,8 @@ pub async fn forward(call: Call<'_>, decision: &Decision, attempts: &mut Attempt
         expert.metrics.attempted(failed.result);
         attempts.failed.push((index, failed.result));
         if let Some((parts, bytes)) = failed.kept {
+            // The next expert may take its time, in which this one is free.
+            permit.leave();
             kept = Some(Answer { parts, body: AnswerBody::Whole(bytes), permit, sent });
         }
         failure = Some(failed.failure);

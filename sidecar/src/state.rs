@@ -156,7 +156,7 @@ impl Expert {
         let at_once = taken.ok()? + 1;
         self.metrics.in_flight.inc();
         let ticket = lock(&self.live.ejection).begin(now);
-        Some(Permit { expert: self.clone(), ticket, at_once, reported: false })
+        Some(Permit { expert: self.clone(), ticket, at_once, reported: false, left: false })
     }
 }
 
@@ -192,6 +192,7 @@ pub struct Permit {
     /// Requests in flight when this one began, itself included.
     at_once: u32,
     reported: bool,
+    left: bool,
 }
 
 impl Permit {
@@ -211,6 +212,14 @@ impl Permit {
     #[must_use]
     pub fn mean_at_once(&self) -> f64 {
         f64::midpoint(f64::from(self.at_once), f64::from(self.expert.live.in_flight.load(Ordering::Acquire)))
+    }
+
+    /// Gives the place back before the rest: the expert has ended its part.
+    pub fn leave(&mut self) {
+        if !std::mem::replace(&mut self.left, true) {
+            self.expert.live.in_flight.fetch_sub(1, Ordering::AcqRel);
+            self.expert.metrics.in_flight.dec();
+        }
     }
 
     /// Says how the request ended. May be called again where a success turned into a failure later.
@@ -234,8 +243,7 @@ impl Drop for Permit {
             // Only a probe's end matters here, and for it the time does not.
             let _ = lock(&self.expert.live.ejection).end(self.ticket, Outcome::Unknown, Duration::ZERO);
         }
-        self.expert.live.in_flight.fetch_sub(1, Ordering::AcqRel);
-        self.expert.metrics.in_flight.dec();
+        self.leave();
     }
 }
 

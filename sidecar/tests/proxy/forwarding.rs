@@ -272,6 +272,27 @@ async fn an_expert_has_no_more_requests_at_once_than_it_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_expert_that_failed_is_free_while_another_answers_in_its_place() {
+    let release = Arc::new(Notify::new());
+    let held = release.clone();
+    let busy = json_response(429, &json!({"error": {"message": "too many"}}));
+    let first = Expert::start(move |number, _| if number == 0 { vec![busy.clone()] } else { chat("free", None) }).await;
+    let second = Expert::start(move |_, _| [vec![Step::Hold(held.clone())], chat("slow", None)].concat()).await;
+    let router = Arc::new(pair(&first, &second, json!({"maxInFlight": 1})).await);
+    let one = tokio::spawn({
+        let router = router.clone();
+        async move { router.chat("auto").await }
+    });
+    eventually("the second works", || async { second.count() == 1 }).await;
+    assert!(router.metric(r#"expert_router_in_flight{expert="first"}"#).await < 0.5);
+    assert_eq!(router.chat("first").await.status, 200);
+    release.notify_one();
+    assert_eq!(one.await.unwrap().header("x-expert-router-expert"), "second");
+    router.counts(r#"expert_router_in_flight{expert="first"}"#, 0.0).await;
+    router.counts(r#"expert_router_in_flight{expert="second"}"#, 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_endpoint_goes_to_its_own_path() {
     let expert = Expert::start(|_, seen| {
         if seen.path.ends_with("/embeddings") {
