@@ -90,11 +90,13 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
 
 /// Gauges of things that change by themselves are set when somebody looks.
 fn metrics(shared: &Shared) -> String {
-    let (state, now, metrics) = (shared.state.load(), shared.now(), &shared.metrics);
+    let metrics = &shared.metrics;
+    let _alone = metrics.begin_scrape();
+    let (state, now) = (shared.state.load(), shared.now());
     for expert in &state.experts {
-        let now = expert.live.state(now);
-        expert.metrics.ejected.set(i64::from(now.ejected));
-        expert.metrics.paused.set(i64::from(now.paused));
+        let (name, now) = ([expert.name.as_str()], expert.live.state(now));
+        metrics.ejected.with_label_values(&name).set(i64::from(now.ejected));
+        metrics.paused.with_label_values(&name).set(i64::from(now.paused));
     }
     let budgets = &state.table.snapshot().budgets;
     let clients = state.keys.as_ref().map(ClientKeys::names).unwrap_or_default();

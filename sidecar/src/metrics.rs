@@ -11,7 +11,7 @@ mod labels;
 mod make;
 mod table;
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use prometheus::{
     Counter, CounterVec, Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
@@ -24,7 +24,7 @@ pub use expert::ExpertMetrics;
 pub use labels::{AttemptResult, CutCause, EndpointLabel, Operation};
 pub use table::{Kind, METRICS, Metric};
 
-use crate::failure::Outcome;
+use crate::{failure::Outcome, state::lock};
 use make::Maker;
 
 /// Hundreds of status codes; the last is for requests that never got one.
@@ -56,6 +56,8 @@ pub struct Metrics {
     pub(crate) snapshot_info: IntGaugeVec,
     pub(crate) snapshot_age: Gauge,
     pub(crate) model_ready: IntGauge,
+    pub(crate) ejected: IntGaugeVec,
+    pub(crate) paused: IntGaugeVec,
     pub(crate) budget_spent: GaugeVec,
     pub(crate) budget_amount: GaugeVec,
     pub(crate) budget_used: GaugeVec,
@@ -74,6 +76,7 @@ pub struct Metrics {
     resident_bytes: IntGauge,
     open_files: IntGauge,
     experts: expert::Families,
+    scrape: Mutex<()>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -130,6 +133,8 @@ impl Metrics {
             snapshot_info: make.gauges("expert_router_snapshot_info"),
             snapshot_age: make.float_gauge("expert_router_snapshot_age_seconds"),
             model_ready: make.gauge("expert_router_model_ready"),
+            ejected: make.gauges("expert_router_ejected"),
+            paused: make.gauges("expert_router_paused"),
             budget_spent: make.float_gauges("expert_router_budget_spent_usd"),
             budget_amount: make.float_gauges("expert_router_budget_amount_usd"),
             budget_used: make.float_gauges("expert_router_budget_used_ratio"),
@@ -144,6 +149,7 @@ impl Metrics {
             resident_bytes: make.gauge("process_resident_memory_bytes"),
             open_files: make.gauge("process_open_fds"),
             experts: expert::Families::new(&make),
+            scrape: Mutex::new(()),
             registry,
         }
     }
@@ -168,6 +174,18 @@ impl Metrics {
             .get_or_init(|| self.requests.with_label_values(&[endpoint.as_str(), outcome.as_str(), STATUS_CLASSES[class]]))
             .inc();
         self.request_seconds[endpoint as usize].observe(seconds);
+    }
+
+    /// Begins a scrape: the gauges that are set at each are empty, so that an expert or a budget that is no more does not stay as it was
+    /// last. Two scrapes at once would empty each other's: hold the guard until it is rendered.
+    pub(crate) fn begin_scrape(&self) -> MutexGuard<'_, ()> {
+        let alone = lock(&self.scrape);
+        self.ejected.reset();
+        self.paused.reset();
+        for gauges in [&self.budget_spent, &self.budget_amount, &self.budget_used, &self.budget_remaining] {
+            gauges.reset();
+        }
+        alone
     }
 
     /// What a scrape gets: each sample with the router's name, so that those of several routers can be told apart wherever they meet.
@@ -249,6 +267,8 @@ mod tests {
         metrics.reload_failures.with_label_values(&["x"]).inc();
         metrics.trace_spans.with_label_values(&["x"]).inc();
         metrics.snapshot_info.with_label_values(&["x"]).set(1);
+        metrics.ejected.with_label_values(&["x"]).set(1);
+        metrics.paused.with_label_values(&["x"]).set(1);
         metrics.budget_spent.with_label_values(&["x"]).set(1.0);
         metrics.budget_amount.with_label_values(&["x"]).set(1.0);
         metrics.budget_used.with_label_values(&["x"]).set(1.0);

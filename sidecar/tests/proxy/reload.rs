@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::sync::Notify;
 
-use super::support::{Expert, Router, Step, chat, eventually, expert_json, snapshot};
+use super::support::{Expert, Router, Step, budget, chat, eventually, expert_json, snapshot};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_snapshot_is_served_and_requests_under_way_end_by_the_old_one() {
@@ -26,6 +26,23 @@ async fn a_new_snapshot_is_served_and_requests_under_way_end_by_the_old_one() {
     assert!(under_way.await.unwrap().text().contains("old"));
     router.counts(r#"expert_router_snapshot_info{revision="r2"}"#, 1.0).await;
     router.counts(r#"expert_router_snapshot_info{revision="r1"}"#, 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn experts_and_budgets_that_are_no_more_leave_the_metrics() {
+    let expert = Expert::always(chat("ok", None)).await;
+    let one = expert_json("one", &expert.url(), json!({}));
+    let gone = expert_json("gone", &format!("http://{}/v1", Expert::nowhere()), json!({"health": {"consecutiveFailures": 1}}));
+    let router = Router::start(snapshot(&[one.clone(), gone], json!({"budgets": [budget(1.0, "Refuse")]}))).await;
+    assert_eq!(router.chat("gone").await.status, 502);
+    router.counts(r#"expert_router_ejected{expert="gone"}"#, 1.0).await;
+    router.counts(r#"expert_router_budget_amount_usd{budget="day"}"#, 1.0).await;
+    router.replace("snapshot.json", snapshot(&[one], json!({"revision": "r2"})).to_string());
+    router.revision("r2").await;
+    let shown = router.admin.get("/metrics").await.text();
+    let of = |name: &str| shown.lines().filter(|line| line.starts_with(&format!("expert_router_{name}"))).collect::<Vec<_>>();
+    assert_eq!((of("ejected{").len(), of("paused{").len()), (1, 1));
+    assert_eq!(of("budget_"), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
