@@ -38,14 +38,7 @@ pub async fn proxy(meter: Box<Meter>, endpoint: Endpoint, request: Request<Incom
 async fn serve(meter: &mut Meter, endpoint: Endpoint, request: Request<Incoming>) -> Result<(Answer, Choice, Inbound), Failure> {
     let (shared, state) = (meter.shared().clone(), meter.state().clone());
     let (head, body) = request.into_parts();
-    let seen = admit(meter, &head.headers).and_then(|client| Ok((client, Controls::parse(&head.headers, state.session_header.as_ref())?)));
-    let (client, controls) = match seen {
-        Ok(seen) => seen,
-        Err(failure) => {
-            read::leave(body, &head.headers, shared.limits).await;
-            return Err(failure);
-        }
-    };
+    let (client, controls, body) = enter(meter, &head.headers, body).await?;
     let reading = Instant::now();
     let body = read::body(body, &head.headers, shared.limits).instrument(tracing::debug_span!("read")).await?;
     let read = reading.elapsed();
@@ -73,6 +66,21 @@ async fn serve(meter: &mut Meter, endpoint: Endpoint, request: Request<Incoming>
         shared.sessions.put(state.generation, key, answer.permit.expert().index, shared.now());
     }
     Ok((answer, choice, inbound))
+}
+
+/// What the head says, and the body that is to be read yet.
+///
+/// # Errors
+/// Who may not call, and headers that make no sense; the client may finish writing before it is told.
+pub async fn enter(meter: &mut Meter, headers: &HeaderMap, body: Incoming) -> Result<(Option<Client>, Controls, Incoming), Failure> {
+    let seen = admit(meter, headers).and_then(|client| Ok((client, Controls::parse(headers, meter.state().session_header.as_ref())?)));
+    match seen {
+        Ok((client, controls)) => Ok((client, controls, body)),
+        Err(failure) => {
+            read::leave(body, headers, meter.shared().limits).await;
+            Err(failure)
+        }
+    }
 }
 
 /// Whether the client may call at all.

@@ -11,12 +11,11 @@ use serde::{Deserialize, de::IgnoredAny};
 use wire::{Endpoint, ErrorBody, Inbound};
 
 use crate::{
-    controls::Controls,
     decide::{self, Choice, Scoring},
     failure::Failure,
     meter::{Meter, milliseconds},
     metrics::EndpointLabel,
-    proxy::{admit, begin, no_such_path, proxy, refuse, reply},
+    proxy::{admit, begin, enter, no_such_path, proxy, refuse, reply},
     read,
     shared::Shared,
     state::State,
@@ -111,8 +110,7 @@ async fn route(mut meter: Box<Meter>, request: Request<Incoming>) -> Response<Ou
 async fn routed(meter: &mut Meter, request: Request<Incoming>) -> Result<Bytes, Failure> {
     let (shared, state) = (meter.shared().clone(), meter.state().clone());
     let (head, body) = request.into_parts();
-    let client = admit(meter, &head.headers)?;
-    let controls = Controls::parse(&head.headers, state.session_header.as_ref())?;
+    let (client, controls, body) = enter(meter, &head.headers, body).await?;
     let body = read::body(body, &head.headers, shared.limits).await?;
     let inbound = Inbound::parse(endpoint_of(&body), body).map_err(Failure::of_wire)?;
     let name = client.as_ref().map(|client| &*client.name);

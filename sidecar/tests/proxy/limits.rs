@@ -86,7 +86,8 @@ async fn a_body_of_33_mib_gets_413_also_where_no_length_was_claimed() {
 async fn who_is_refused_by_the_head_alone_may_finish_writing_and_reads_why() {
     let (expert, router) = one("").await;
     let body = "x".repeat(20 << 20);
-    let refused = [("/v1/nothing", "", 404), ("/v1/chat/completions", "x-expert-router-objective: cheapest\r\n", 400)];
+    let cheapest = "x-expert-router-objective: cheapest\r\n";
+    let refused = [("/v1/nothing", "", 404), ("/v1/chat/completions", cheapest, 400), ("/v1/route", cheapest, 400)];
     for (path, header, status) in refused {
         let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\n{header}connection: close\r\ncontent-length: {}\r\n\r\n", body.len());
         let answer = raw(router.listen, format!("{head}{body}").as_bytes()).await;
