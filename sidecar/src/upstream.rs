@@ -1,7 +1,8 @@
-//! Connections to experts: one pool per trust set and connect time-out, HTTP/1.1 in the clear, HTTP/1.1 or HTTP/2 with TLS.
+//! Connections to experts: one pool per trust set and connect time-out, HTTP/1.1 in the clear and with TLS.
 //!
 //! In: a request for one expert. Out: its response's head, or what failed and whether anything may have reached the expert.
-//! Deliberately absent: retries and fallbacks, which are `forward`'s, and HTTP/2 without TLS, which no model server needs.
+//! Deliberately absent: retries and fallbacks, which are `forward`'s, and HTTP/2, of which the pool would put all requests to an expert on one
+//! connection: beyond the streams that the server allows they would wait unseen, and a client that does not read would hold up all others.
 
 mod connector;
 
@@ -23,6 +24,9 @@ use crate::tls::{self, TlsError};
 
 /// Idle connections are kept for less time than servers usually do, so that they rarely close under our hands.
 const POOL_IDLE: Duration = Duration::from_secs(45);
+/// Of one expert: as many as were under way at once are there for the next burst, within reason. Those used last are used first, so that
+/// the others end by themselves.
+const MAX_IDLE: usize = 1024;
 
 /// What makes two experts unable to share connections.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -64,18 +68,14 @@ impl Pool {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(1024)
+            .pool_max_idle_per_host(MAX_IDLE)
             // Whether a request is sent again is for `forward` to say and to count.
             .retry_canceled_requests(true)
-            .http2_adaptive_window(true)
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .http2_keep_alive_timeout(Duration::from_secs(20))
-            .timer(TokioTimer::new())
-            .build(Connector::new(tls, key.connect_timeout));
+            .build(Connector::http1(tls, key.connect_timeout));
         Ok(Self { client })
     }
 
-    /// Sends, and waits for the response's head. Dropping the future takes the request back: the connection is closed or the stream reset.
+    /// Sends, and waits for the response's head. Dropping the future takes the request back: the connection is closed.
     ///
     /// # Errors
     /// See [`SendError`].
@@ -103,11 +103,6 @@ fn closed_without_answer(error: &Error) -> bool {
             && (hyper.is_incomplete_message() || hyper.is_canceled() || hyper.is_closed())
         {
             return true;
-        }
-        if let Some(http2) = cause.downcast_ref::<h2::Error>() {
-            // A server that goes away, as each does when it is replaced, says which requests it has not looked at.
-            let refused = http2.reason() == Some(h2::Reason::REFUSED_STREAM);
-            return http2.is_io() || refused || (http2.is_go_away() && http2.reason() == Some(h2::Reason::NO_ERROR));
         }
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
             use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};

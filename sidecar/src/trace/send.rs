@@ -1,4 +1,4 @@
-//! One request to the collector, by gRPC or by HTTP, over the same client that experts are called with.
+//! One request to the collector, by gRPC or by HTTP, over connections as experts have.
 //!
 //! In: a message. Out: whether the collector has it; if not, whether to try again. gRPC here is what one call without streams needs: a
 //! frame of five bytes before the message, and a status in the trailers.
@@ -81,7 +81,7 @@ impl Collector {
             .pool_max_idle_per_host(1)
             // In the clear nothing is negotiated, and gRPC is HTTP/2.
             .http2_only(settings.protocol == Protocol::Grpc)
-            .build(Connector::new(tls, CONNECT));
+            .build(Connector::http1_or_2(tls, CONNECT));
         Ok(Self { client, settings })
     }
 

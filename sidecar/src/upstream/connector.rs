@@ -10,7 +10,7 @@ use std::{
 
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream, builderstates::WantsProtocols1};
 use hyper_util::{
     client::legacy::connect::{Connected, Connection, HttpConnector},
     rt::TokioIo,
@@ -33,17 +33,28 @@ pub struct Connector {
 }
 
 impl Connector {
-    pub(crate) fn new(tls: Option<rustls::ClientConfig>, timeout: Duration) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.set_nodelay(true);
-        tcp.enforce_http(false);
-        tcp.set_keepalive(Some(Duration::from_secs(30)));
-        tcp.set_happy_eyeballs_timeout(Some(Duration::from_millis(200)));
-        let tls = tls.unwrap_or_else(untrusting);
-        let inner =
-            hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().wrap_connector(tcp);
-        Self { inner, timeout }
+    /// Offers HTTP/1.1 alone.
+    pub(crate) fn http1(tls: Option<rustls::ClientConfig>, timeout: Duration) -> Self {
+        Self { inner: https_or_http(tls).enable_http1().wrap_connector(tcp()), timeout }
     }
+
+    /// Offers HTTP/2 too, where TLS can offer anything.
+    pub(crate) fn http1_or_2(tls: Option<rustls::ClientConfig>, timeout: Duration) -> Self {
+        Self { inner: https_or_http(tls).enable_all_versions().wrap_connector(tcp()), timeout }
+    }
+}
+
+fn https_or_http(tls: Option<rustls::ClientConfig>) -> HttpsConnectorBuilder<WantsProtocols1> {
+    HttpsConnectorBuilder::new().with_tls_config(tls.unwrap_or_else(untrusting)).https_or_http()
+}
+
+fn tcp() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.set_nodelay(true);
+    tcp.enforce_http(false);
+    tcp.set_keepalive(Some(Duration::from_secs(30)));
+    tcp.set_happy_eyeballs_timeout(Some(Duration::from_millis(200)));
+    tcp
 }
 
 /// For pools of plain addresses: no authority, no TLS connection.

@@ -1,6 +1,14 @@
 //! HTTP/2 and TLS, on both sides.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response, Version};
@@ -17,7 +25,10 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
 
 use super::support::{self, Expert, Router, chat, completion, eventually, expert_json, snapshot};
 
@@ -122,38 +133,56 @@ async fn tls_towards_clients_speaks_both_versions_and_takes_a_new_certificate() 
     assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
 }
 
-/// An expert behind TLS that speaks HTTP/2 to those who can; says which version it was called by.
-async fn tls_expert(certificate: &CertifiedKey<KeyPair>) -> SocketAddr {
-    let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), "tls", certificate);
-    let files = sidecar::config::TlsFiles { certificate: folder.path().join("tls.crt"), key: folder.path().join("tls.key") };
-    let acceptor = tokio_rustls::TlsAcceptor::from(sidecar::tls::server_config(&files).unwrap());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(stream).await else { return };
-                let service = service_fn(|request: Request<Incoming>| async move {
-                    let version = format!("{:?}", request.version());
-                    let _ = request.into_body().collect().await;
-                    let body = completion(&version, Some((1, 0, 1))).to_string();
-                    Ok::<_, std::convert::Infallible>(
-                        Response::builder().header("content-type", "application/json").body(Full::<Bytes>::from(body)).unwrap(),
-                    )
+/// An expert behind TLS that would speak HTTP/2, of one request at a time; says which version it was called by.
+#[derive(Default)]
+struct TlsExpert {
+    count: AtomicUsize,
+    /// What the first request waits for.
+    gate: Option<Notify>,
+}
+
+impl TlsExpert {
+    async fn start(self: Arc<Self>, certificate: &CertifiedKey<KeyPair>) -> SocketAddr {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "tls", certificate);
+        let files = sidecar::config::TlsFiles { certificate: folder.path().join("tls.crt"), key: folder.path().join("tls.key") };
+        let acceptor = tokio_rustls::TlsAcceptor::from(sidecar::tls::server_config(&files).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, me) = (acceptor.clone(), self.clone());
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let service = service_fn(move |request| {
+                        let me = me.clone();
+                        async move { Ok::<_, std::convert::Infallible>(me.answer(request).await) }
+                    });
+                    let mut server = auto::Builder::new(TokioExecutor::new());
+                    server.http2().max_concurrent_streams(1);
+                    let _ = server.serve_connection(TokioIo::new(stream), service).await;
                 });
-                let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
-            });
+            }
+        });
+        address
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let version = format!("{:?}", request.version());
+        let _ = request.into_body().collect().await;
+        let is_first = self.count.fetch_add(1, Ordering::SeqCst) == 0;
+        if let Some(gate) = self.gate.as_ref().filter(|_| is_first) {
+            gate.notified().await;
         }
-    });
-    address
+        let body = completion(&version, Some((1, 0, 1))).to_string();
+        Response::builder().header("content-type", "application/json").body(Full::from(body)).unwrap()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_expert_behind_tls_is_called_by_http2_if_its_authority_is_trusted() {
+async fn an_expert_behind_tls_is_called_by_http1_if_its_authority_is_trusted() {
     let certificate = certificate();
-    let address = tls_expert(&certificate).await;
+    let address = Arc::new(TlsExpert::default()).start(&certificate).await;
     let url = format!("https://localhost:{}/v1", address.port());
     let router = Router::start_with(
         |folder| {
@@ -168,7 +197,7 @@ async fn an_expert_behind_tls_is_called_by_http2_if_its_authority_is_trusted() {
         let answer = router.chat("trusted").await;
         assert_eq!(
             (answer.status, answer.json()["choices"][0]["message"]["content"].as_str()),
-            (200, Some("HTTP/2.0")),
+            (200, Some("HTTP/1.1")),
             "{}",
             answer.text()
         );
@@ -176,38 +205,11 @@ async fn an_expert_behind_tls_is_called_by_http2_if_its_authority_is_trusted() {
     assert_eq!(router.chat("doubted").await.error(), (502, "upstream_connect".into()));
 }
 
-/// An HTTP/2 expert that refuses the second request unseen, as a server does that is about to be replaced.
-async fn refusing_expert(certificate: &CertifiedKey<KeyPair>) -> SocketAddr {
-    let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), "tls", certificate);
-    let files = sidecar::config::TlsFiles { certificate: folder.path().join("tls.crt"), key: folder.path().join("tls.key") };
-    let acceptor = tokio_rustls::TlsAcceptor::from(sidecar::tls::server_config(&files).unwrap());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        let mut number = 0;
-        while let Ok((stream, _)) = listener.accept().await {
-            let Ok(stream) = acceptor.accept(stream).await else { continue };
-            let Ok(mut connection) = h2::server::handshake(stream).await else { continue };
-            while let Some(Ok((_, mut respond))) = connection.accept().await {
-                number += 1;
-                if number == 2 {
-                    respond.send_reset(h2::Reason::REFUSED_STREAM);
-                    continue;
-                }
-                let head = Response::builder().header("content-type", "application/json").body(()).unwrap();
-                let body = completion(&number.to_string(), Some((1, 0, 1))).to_string();
-                respond.send_response(head, false).unwrap().send_data(body.into(), true).unwrap();
-            }
-        }
-    });
-    address
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_an_http2_expert_refused_unseen_is_sent_again() {
+async fn no_request_waits_for_another_since_an_expert_allows_http2_few_streams() {
     let certificate = certificate();
-    let address = refusing_expert(&certificate).await;
+    let expert = Arc::new(TlsExpert { gate: Some(Notify::new()), ..TlsExpert::default() });
+    let address = expert.clone().start(&certificate).await;
     let url = format!("https://localhost:{}/v1", address.port());
     let router = Router::start_with(
         |folder| {
@@ -217,9 +219,14 @@ async fn a_request_that_an_http2_expert_refused_unseen_is_sent_again() {
         "",
     )
     .await;
-    for expect in ["1", "3"] {
-        let answer = router.chat("one").await;
-        assert_eq!((answer.status, answer.json()["choices"][0]["message"]["content"].as_str()), (200, Some(expect)), "{}", answer.text());
-    }
-    router.counts(r#"expert_router_stale_connection_retries_total{expert="one"}"#, 1.0).await;
+    let router = Arc::new(router);
+    let first = tokio::spawn({
+        let router = router.clone();
+        async move { router.chat("one").await.status }
+    });
+    eventually("the first is at work", || async { expert.count.load(Ordering::SeqCst) == 1 }).await;
+    let second = tokio::time::timeout(Duration::from_secs(20), router.chat("one")).await;
+    assert_eq!(second.expect("an answer while the first waits").status, 200);
+    expert.gate.as_ref().unwrap().notify_one();
+    assert_eq!(first.await.unwrap(), 200);
 }
