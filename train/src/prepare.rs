@@ -14,6 +14,7 @@ mod pace;
 mod plan;
 mod progress;
 mod scoring;
+mod signals;
 
 use std::{
     path::{Path, PathBuf},
@@ -38,8 +39,8 @@ use crate::{
     outcomes::{Row, Writer},
     store::is_special,
 };
-use asking::Signals;
 use journal::{Answers, Journal};
+use signals::Signals;
 
 /// Examples:
 ///   expert-router-train prepare --queries queries.jsonl --manifest router.yaml --out outcomes.jsonl.gz --dry-run

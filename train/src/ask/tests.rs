@@ -67,6 +67,20 @@ fn the_worst_case_is_above_what_any_tokenizer_makes_of_it() {
     assert_eq!(asker_of(&expert), (0.0, 0.0));
 }
 
+#[test]
+fn a_picture_can_cost_more_than_the_letters_of_its_address() {
+    let most = |part: Value, expert: &Expert| {
+        let asker = asker(expert);
+        asker.most_cost_usd(&asker.body(&[json!({"role": "user", "content": [{"type": "text", "text": "Who?"}, part]})]).unwrap())
+    };
+    let mut expert = expert();
+    let picture = json!({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}});
+    assert!(most(json!({"type": "text", "text": "Is it he?"}), &expert) < 0.002);
+    assert!(most(picture.clone(), &expert) > 0.048);
+    expert.context_tokens = Some(8_000);
+    assert!((most(picture, &expert) - (8_000.0 + 1000.0) / 1e6).abs() < 1e-12, "no expert reads more than its context");
+}
+
 /// What asking a server came to that answers every request with these bytes, and what was told of the attempts.
 async fn asked(response: Vec<u8>, attempts: u32, may_wait: bool) -> (Result<Answer, AskError>, Vec<&'static str>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

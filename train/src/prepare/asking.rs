@@ -1,6 +1,7 @@
 //! Asking everything that is not answered yet: experts side by side, each at its own pace, all out of one purse.
 
 use std::{
+    collections::HashSet,
     ops::ControlFlow,
     pin::pin,
     sync::{Mutex, PoisonError},
@@ -9,11 +10,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use futures_util::{StreamExt, future::join_all, stream};
+use reqwest::StatusCode;
 use serde::Serialize;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::{Semaphore, watch},
-};
+use tokio::sync::{Semaphore, watch};
 
 use super::{
     PrepareOptions, Stopped,
@@ -22,6 +21,7 @@ use super::{
     pace::Pace,
     plan::{Plan, Question, messages},
     progress::Progress,
+    signals::Signals,
 };
 use crate::{
     ask::{Answer, AskError, Asker, Attempt},
@@ -75,6 +75,8 @@ struct Shared<'a> {
     at_once: Semaphore,
     progress: Progress,
     failures: Mutex<Vec<String>>,
+    /// Experts that have answered, now or in an earlier run: their address, key and model are right.
+    answered: Mutex<HashSet<String>>,
     /// Why nothing new is sent any more; the first reason stays.
     reason: Mutex<Option<Reason>>,
     stop: watch::Sender<bool>,
@@ -108,6 +110,7 @@ pub(super) async fn ask_all(plan: &Plan, journal: &Journal, options: &PrepareOpt
         at_once: Semaphore::new(options.at_once.map_or(Semaphore::MAX_PERMITS, usize::from)),
         progress: Progress::new(todo.iter().map(Vec::len).sum()),
         failures: Mutex::default(),
+        answered: Mutex::new(answers.found.keys().map(|key| key.expert.clone()).collect()),
         reason: Mutex::default(),
         stop: watch::Sender::new(false),
     };
@@ -121,26 +124,6 @@ pub(super) async fn ask_all(plan: &Plan, journal: &Journal, options: &PrepareOpt
     };
     let failures = shared.failures.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(Asked { ending, failures })
-}
-
-/// Ctrl-C, and what ends a Pod.
-pub(super) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    pub(super) fn new() -> Result<Self> {
-        let listen = |kind| signal(kind).context("listening for signals");
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    pub(super) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 impl Shared<'_> {
@@ -263,13 +246,22 @@ impl Shared<'_> {
         }
         // It is paid for, whatever became of the rest.
         self.journal.answered(&question.key, outcome)?;
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(question.key.expert.clone());
         likelihood.map(drop).or_else(|error| self.missed(format!("{error:#}")))
     }
 
     /// Counts a query without an answer. An error where more of them would follow.
     fn failed(&self, asker: &Asker, question: &Question, error: &AskError) -> Result<()> {
         let name = &asker.expert().name;
-        if let AskError::Refused { .. } | AskError::Credentials { .. } = error {
+        let follows = match error {
+            // Moderation answers so too, and then it is about this query alone.
+            AskError::Refused { status: StatusCode::FORBIDDEN, .. } => {
+                !self.answered.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+            }
+            AskError::Refused { .. } | AskError::Credentials { .. } => true,
+            _ => false,
+        };
+        if follows {
             bail!("expert {name} at {}: {error}", asker.expert().base_url);
         }
         self.missed(format!("{}, expert {name}: {error}", question.key.id))

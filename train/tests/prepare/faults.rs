@@ -54,7 +54,7 @@ async fn a_wrong_key_ends_it_at_once_and_is_not_told() {
     std::fs::create_dir(site.path("secrets/provider")).unwrap();
     site.write("secrets/provider/key", "sk-do-not-tell\n");
     site.write("router.yaml", &site.manifest(", credentials: {secretRef: {name: provider, key: key}}"));
-    let ended = site.run(&["--concurrency", "1", "--secrets", "secrets"]).await;
+    let ended = site.run(&["--concurrency", "1", "--secrets-dir", "secrets"]).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.errors.contains("expert atlas") && ended.errors.contains("401"), "{}", ended.errors);
     assert!(site.atlas.requests().len() == 1 && site.birch.requests().len() < 30);
@@ -63,6 +63,26 @@ async fn a_wrong_key_ends_it_at_once_and_is_not_told() {
     for text in [&ended.errors, &ended.output, &journal] {
         assert!(!text.contains("sk-do-not-tell"), "{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_moderation_refuses_is_one_query_where_the_expert_answers_others() {
+    let site = Site::new(4, "ok; status=403; ok x*", "").await;
+    let ended = site.run(&["--concurrency", "1"]).await;
+    assert_eq!(
+        (ended.code, ended.summary["failures"].as_u64(), ended.summary["outcomes"].as_u64()),
+        (Some(0), Some(1), Some(7)),
+        "{ended:?}"
+    );
+    assert!(ended.errors.contains("q1, expert atlas: 403 Forbidden"), "{}", ended.errors);
+    site.atlas.set_script(replay::Script::parse("status=403 x*").unwrap());
+    let ended = site.run(&[]).await;
+    assert_eq!((ended.code, ended.summary["failures"].as_u64()), (Some(0), Some(1)), "it answered in an earlier run: {ended:?}");
+
+    let site = Site::new(30, "status=403 x*", "").await;
+    let ended = site.run(&["--concurrency", "1"]).await;
+    assert!(ended.code == Some(1) && ended.errors.contains("expert atlas at http"), "none was answered: {ended:?}");
+    assert_eq!(site.atlas.requests().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
