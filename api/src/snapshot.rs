@@ -119,7 +119,7 @@ fn secret_file(reference: &SecretKeyRef, references: &References, field: &str) -
     references.secret_files.get(reference).cloned().ok_or_else(|| ManifestError {
         field: field.to_owned(),
         problem: format!(
-            "expected the file {}/{} in a folder of secrets, but there is no such folder (expert-router: --secrets-dir DIR)",
+            "expected the file {}/{} in a folder of secrets, but there is no such folder (--secrets-dir DIR)",
             reference.name, reference.key
         ),
     })

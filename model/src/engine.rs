@@ -28,7 +28,7 @@ use queue::Queue;
 /// How an engine uses the machine.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
-    /// `libonnxruntime.so`; absent: `ORT_DYLIB_PATH`, else the loader's search path.
+    /// `libonnxruntime.so`; absent: `ORT_DYLIB_PATH`, else what was fetched into the user's cache, else the loader's search path.
     pub onnxruntime: Option<PathBuf>,
     /// Threads that run an encoder. They share one session.
     pub threads: usize,

@@ -33,9 +33,12 @@ impl std::error::Error for Missing {}
 
 /// The project's folder in the user's cache.
 pub fn cache_folder() -> PathBuf {
+    users_cache().unwrap_or_else(std::env::temp_dir).join("expert-router")
+}
+
+fn users_cache() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = set("XDG_CACHE_HOME").filter(|path| path.is_absolute()).or_else(|| set("HOME").map(|home| home.join(".cache")));
-    cache.unwrap_or_else(std::env::temp_dir).join("expert-router")
+    set("XDG_CACHE_HOME").filter(|path| path.is_absolute()).or_else(|| set("HOME").map(|home| home.join(".cache")))
 }
 
 /// The folder of a part in its pinned version, fetched or not.
@@ -58,6 +61,12 @@ pub fn onnx_runtime() -> Result<PathBuf, Missing> {
         Some(path) => existing("onnxruntime", PathBuf::from(path)),
         None => file("onnxruntime", "libonnxruntime.so"),
     }
+}
+
+/// ONNX Runtime's shared library where it was fetched into a cache of the user's own: from a folder that anybody may write to, none is
+/// loaded.
+pub fn fetched_onnx_runtime() -> Option<PathBuf> {
+    users_cache().and_then(|_| file("onnxruntime", "libonnxruntime.so").ok())
 }
 
 /// The Python that has OpenAI's SDK and llama.cpp's server.

@@ -53,7 +53,7 @@ pub struct Flags {
     /// PEM private key of the certificate.
     #[arg(long, value_name = "FILE", requires = "tls_cert", env = "EXPERT_ROUTER_TLS_KEY")]
     pub tls_key: Option<PathBuf>,
-    /// libonnxruntime.so. Without it ORT_DYLIB_PATH, else the loader's search path.
+    /// libonnxruntime.so. Without it ORT_DYLIB_PATH, else what `make fetch` brought, else the loader's search path.
     #[arg(long, value_name = "FILE", env = "EXPERT_ROUTER_ONNXRUNTIME")]
     pub onnxruntime: Option<PathBuf>,
     /// Threads that serve requests. 0: one per core.

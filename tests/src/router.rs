@@ -39,10 +39,6 @@ impl Router {
         fs::write(&file, manifest).context("writing the manifest")?;
         let mut command = Command::new(binary);
         command.arg("--manifest").arg(&file).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
-        // Only manifests with a model need it; without it they would be served by their fallback expert.
-        if let Ok(library) = parts::onnx_runtime() {
-            command.arg("--onnxruntime").arg(library);
-        }
         command.envs(environment.iter().copied());
         let process = Process::start_guarded("expert-router", &command)?;
         let serves = process.line_where("serves", START_PATIENCE, |line| {

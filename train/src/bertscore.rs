@@ -163,8 +163,7 @@ fn network(weights: &Weights, layer: usize) -> Vec<u8> {
 }
 
 fn session(bytes: &[u8]) -> Result<Session> {
-    let library = parts::onnx_runtime().ok();
-    let environment = model::session::load_runtime(library.as_deref()).map_err(|problem| anyhow!(problem))?;
+    let environment = model::session::load_runtime(None).map_err(|problem| anyhow!(problem))?;
     let builder = Session::builder(&environment).map_err(complaint)?;
     let builder = builder.with_optimization_level(GraphOptimizationLevel::All).map_err(complaint)?;
     let mut builder = builder.with_intra_threads(1).map_err(complaint)?.with_memory_pattern(false).map_err(complaint)?;

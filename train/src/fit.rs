@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use model::{Bundle, TextRules};
 
@@ -153,6 +153,7 @@ pub fn fit(arguments: &FitArgs, progress: &(dyn Fn(&str) + Sync)) -> Result<Fitt
     drop(rows);
     data.check_for_training(&field).with_context(|| path.display().to_string())?;
     check_place(out)?;
+    check_runtime()?;
     market.reprice(&mut data)?;
     let (train, val) = (data.select(&data.of_split(Split::Train)), data.select(&data.of_split(Split::Val)));
     progress(&format!("{} training and {} validation rows, {} experts, by {field}", train.rows(), val.rows(), data.experts.len()));
@@ -245,6 +246,11 @@ fn encoder_folder(
 fn is_tar(out: &Path) -> bool {
     let name = out.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     [".tar", ".tar.gz", ".tgz"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// Whether a bundle can be asked, as it is before it is written: without that all would be learnt for nothing.
+pub(crate) fn check_runtime() -> Result<()> {
+    model::session::load_runtime(None).map(drop).map_err(|problem| anyhow!(problem))
 }
 
 /// Whether a bundle can be written there: what is not to be kept need not be learnt for minutes.

@@ -169,7 +169,7 @@ pub fn agreement(bundle: &Bundle, texts: &[String], expected: &Array2<f32>) -> R
 /// # Errors
 /// What is wrong with the library or the bundle.
 pub fn load(bundle: Bundle) -> Result<Engine, ExportError> {
-    let options = EngineOptions { onnxruntime: parts::onnx_runtime().ok(), cache_entries: 0, ..EngineOptions::default() };
+    let options = EngineOptions { cache_entries: 0, ..EngineOptions::default() };
     Ok(Engine::load(bundle, &options)?)
 }
 

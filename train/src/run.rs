@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     evaluate::EvaluateArgs,
-    fit::{FitArgs, fit},
+    fit::{FitArgs, check_runtime, fit},
     job::{Spec, as_on_the_command_line},
     outcomes::{self, Split},
     prepare::{self, Ending, PrepareOptions},
@@ -55,8 +55,8 @@ pub struct RunArgs {
     /// Where experts are, in place of what the manifest says: NAME=URL, or just URL for all of them
     #[arg(long, value_name = "[NAME=]URL")]
     pub expert_url: Vec<String>,
-    /// Where secrets are mounted: credentials.secretRef {name, key} is the file FOLDER/name/key
-    #[arg(long, env = "EXPERT_ROUTER_SECRETS", value_name = "FOLDER")]
+    /// Where secrets are mounted: credentials.secretRef {name, key} is the file DIR/name/key
+    #[arg(long = "secrets-dir", alias = "secrets", env = "EXPERT_ROUTER_SECRETS_DIR", value_name = "DIR")]
     pub secrets: Option<PathBuf>,
     /// Requests at once over all experts, for those that share a machine
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
@@ -88,6 +88,7 @@ impl RunArgs {
         let begun = Instant::now();
         let spec = self.spec()?;
         let folder = self.folder(&spec)?;
+        check_runtime()?;
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let say = |what: &str| eprintln!("[{:6.1} s] {what}", begun.elapsed().as_secs_f64());
         say(&format!("asking {} experts", spec.experts().len()));

@@ -29,7 +29,7 @@ pub fn load(path: Option<&Path>) -> Result<Environment, String> {
     let variable = env::var_os(LIBRARY_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
     let candidates = match path.map(Path::to_path_buf).or(variable) {
         Some(path) => vec![path],
-        None => NAMES.map(PathBuf::from).to_vec(),
+        None => parts::fetched_onnx_runtime().into_iter().chain(NAMES.map(PathBuf::from)).collect(),
     };
     let mut problem = String::new();
     for candidate in candidates {
@@ -39,7 +39,10 @@ pub fn load(path: Option<&Path>) -> Result<Environment, String> {
             Err(_) => {}
         }
     }
-    Err(format!("ONNX Runtime cannot be loaded ({problem}): name libonnxruntime.so by --onnxruntime or {LIBRARY_VARIABLE}"))
+    Err(format!(
+        "ONNX Runtime cannot be loaded ({problem}): `make fetch` brings it into the user's cache, where it is found; or name \
+         libonnxruntime.so by {LIBRARY_VARIABLE}"
+    ))
 }
 
 fn open(path: &Path) -> Result<Environment, String> {

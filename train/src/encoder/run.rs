@@ -33,8 +33,7 @@ impl TokenNetwork {
     /// What is wrong with the library or the graph.
     pub fn load(bytes: &[u8], output: &str) -> Result<Self, EncoderError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let library = parts::onnx_runtime().ok();
-        let environment = model::session::load_runtime(library.as_deref()).map_err(EncoderError::Run)?;
+        let environment = model::session::load_runtime(None).map_err(EncoderError::Run)?;
         let session = || -> ort::Result<Session> {
             Session::builder(&environment)?
                 .with_optimization_level(GraphOptimizationLevel::All)?

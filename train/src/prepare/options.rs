@@ -62,8 +62,8 @@ pub struct PrepareOptions {
     /// Where experts are, in place of what the manifest says: NAME=URL, or just URL for all of them
     #[arg(long, value_name = "[NAME=]URL")]
     pub expert_url: Vec<String>,
-    /// Where secrets are mounted: credentials.secretRef {name, key} is the file FOLDER/name/key
-    #[arg(long, env = "EXPERT_ROUTER_SECRETS", value_name = "FOLDER")]
+    /// Where secrets are mounted: credentials.secretRef {name, key} is the file DIR/name/key
+    #[arg(long = "secrets-dir", alias = "secrets", env = "EXPERT_ROUTER_SECRETS_DIR", value_name = "DIR")]
     pub secrets: Option<PathBuf>,
     /// Forget the journal and ask everything again
     #[arg(long)]

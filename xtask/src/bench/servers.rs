@@ -90,7 +90,6 @@ impl Site<'_> {
         let mut arguments = vec!["--manifest".to_owned(), manifest.display().to_string()];
         arguments.extend(["--listen".to_owned(), address.to_string(), "--admin".to_owned(), admin.to_string()]);
         arguments.extend(["--threads".to_owned(), self.threads.to_string(), "--score-threads".to_owned(), self.threads.to_string()]);
-        arguments.extend(["--onnxruntime".to_owned(), parts::onnx_runtime()?.display().to_string()]);
         let program = self.binaries.join("expert-router");
         let model = if bundle.is_some() { "auto" } else { EXPERTS[0] };
         self.start(&Recipe { name, address, program, arguments, environment, model }, Some(admin))
