@@ -173,7 +173,7 @@ pub struct Router {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Objective")]
     pub objective: Option<Objective>,
-    /// The tokens of a prompt that encoders read; a longer one keeps its head and tail. Default 128.
+    /// The tokens of a prompt that encoders read; a longer one keeps its head and tail. Default 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 8, max = 512))]
     pub max_tokens: Option<u16>,

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Where the RouterModel does not say.
-const MAX_TOKENS: u16 = 128;
+const MAX_TOKENS: u16 = 64;
 
 /// A manifest that was read.
 #[derive(Debug, Clone)]
