@@ -4,6 +4,11 @@ CARGO ?= cargo
 XTASK := $(CARGO) run --quiet --package xtask
 EVERYTHING := --workspace --all-features
 
+# Servers on this machine are behind no proxy, whether or not the environment excepts them.
+comma := ,
+export NO_PROXY := 127.0.0.1,localhost$(addprefix $(comma),$(or $(NO_PROXY),$(no_proxy)))
+export no_proxy := $(NO_PROXY)
+
 .DEFAULT_GOAL := help
 .PHONY: help prerequisites fetch build images e2e test lint fmt generate check-generated demo bench bench-operator bench-quality audit clean
 
@@ -24,7 +29,7 @@ images: build ## Pack the three images as OCI archives into target/images, witho
 	@$(XTASK) --features images -- images
 
 e2e: prerequisites ## The whole loop on a real cluster, under load and under faults (docs/e2e.md; E2E="--only loop" and other options)
-	@[ "$(E2E_CLUSTER)" = existing ] || [ "$$(id -u)" = 0 ] || { echo "a cluster of one's own needs root (sudo -E make e2e), or E2E_CLUSTER=existing: docs/e2e.md" >&2; exit 3; }
+	@[ "$(E2E_CLUSTER)" = existing ] || [ "$$(id -u)" = 0 ] || { echo "a cluster of one's own needs root (sudo -E env \"PATH=\$$PATH\" make e2e), or E2E_CLUSTER=existing: docs/e2e.md" >&2; exit 3; }
 	@$(XTASK) -- fetch --group demo
 	@$(XTASK) -- kubernetes
 	@$(XTASK) -- nodes

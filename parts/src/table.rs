@@ -72,7 +72,9 @@ pub fn by_name(name: &str) -> Option<&'static Part> {
 impl Part {
     /// The wheel for this machine, if there is one.
     pub fn wheel(&self) -> Option<&'static Wheel> {
-        let here = |wheel: &&Wheel| wheel.architecture == "any" || wheel.architecture == std::env::consts::ARCH;
+        let here = |wheel: &&Wheel| {
+            wheel.architecture == "any" || (std::env::consts::OS == "linux" && wheel.architecture == std::env::consts::ARCH)
+        };
         self.wheels.iter().find(here)
     }
 }

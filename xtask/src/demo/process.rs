@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     path::Path,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
@@ -108,6 +108,7 @@ impl Server {
     ) -> Result<(Self, T)> {
         let name = command.get_program().to_string_lossy().into_owned();
         let errors = File::create(log).with_context(|| format!("making {}", log.display()))?;
+        let mut copy = errors.try_clone().with_context(|| format!("making {}", log.display()))?;
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors).spawn().with_context(|| format!("starting {name}"))?;
         let (input, output) = (child.stdin.take(), child.stdout.take());
@@ -119,7 +120,11 @@ impl Server {
                 .into_iter()
                 .flat_map(|output| BufReader::new(output).lines())
                 .map_while(Result::ok)
-                .for_each(|line| drop(sender.send(line)));
+                .for_each(|line| {
+                    // A log that cannot be written is no reason to stop.
+                    let _ = writeln!(copy, "{line}");
+                    drop(sender.send(line));
+                });
         });
         let deadline = Instant::now() + START_PATIENCE;
         loop {
@@ -157,10 +162,21 @@ fn wait_for_end(child: &mut Child) {
 /// it serves, goes to standard output.
 pub(super) fn tied(program: &Path) -> Command {
     let mut command = Command::new("sh");
-    // `wait` would not return before the program ends, `cat` returns when the input closes.
-    command.args(["-c", "\"$@\" 2>&1 < /dev/null & program=$!; cat > /dev/null; kill \"$program\"; wait \"$program\"", "sh"]).arg(program);
+    command.args(["-c", TIED, "sh"]).arg(program);
     command
 }
+
+/// `cat` returns when the input closes, `wait` when the program has ended, be it by itself. What runs beside has the input by another
+/// number, for a shell gives it none.
+const TIED: &str = r#"exec 3<&0
+"$@" 2>&1 < /dev/null 3<&- &
+program=$!
+{ cat <&3; kill "$program"; } > /dev/null 2>&1 &
+beside=$!
+wait "$program"
+code=$?
+kill "$beside"
+exit "$code""#;
 
 #[cfg(test)]
 mod tests {
@@ -189,6 +205,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let error = Server::start(&mut Command::new("true"), &folder.path().join("log"), &interrupt(), |_| None::<()>).err().unwrap();
         assert!(error.to_string().contains("did not start"), "{error}");
+    }
+
+    #[test]
+    fn a_tied_server_that_ends_before_it_is_ready_has_said_why_in_its_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let mut command = tied(Path::new("/bin/sh"));
+        command.args(["-c", "echo why >&2; exit 3"]);
+        let error = Server::start(&mut command, &log, &interrupt(), |_| None::<()>).err().unwrap();
+        assert!(error.to_string().contains("did not start"), "{error}");
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "why\n");
     }
 
     #[test]

