@@ -76,10 +76,16 @@ impl Candidate {
                 let found = settings()?.0.unwrap_or(of_quality);
                 (found, found.score)
             }
-            Objective::Cost => {
-                let found = settings()?.1.unwrap_or(of_quality);
-                (found, found.cost_per_1k_usd.map_or(found.score, |cost| -cost))
-            }
+            Objective::Cost => match settings()?.1 {
+                // Nothing is known of costs.
+                None => (of_quality, of_quality.score),
+                Some(found) => {
+                    // Where no tolerance holds the best single expert's score, the guard will leave the choice to that expert: the
+                    // candidate is worth no more than this, however cheap its own choices are.
+                    let found = if found.score < mean(&single) { trial.outcome(&trial.single()) } else { found };
+                    (found, found.cost_per_1k_usd.map_or(f64::NEG_INFINITY, |cost| -cost))
+                }
+            },
         };
         Ok(Self {
             name: recipe.describe(),
@@ -116,4 +122,48 @@ pub(super) fn best(candidates: &[Candidate], objective: Objective) -> usize {
     let Some(simple) = simple.filter(|_| objective == Objective::Quality) else { return all };
     let differences: Vec<f64> = candidates[all].scores.iter().zip(&candidates[simple].scores).map(|(one, other)| one - other).collect();
     if mean(&differences) > WORTH * standard_error(&differences) { all } else { simple }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::{Candidate, Objective, best};
+    use crate::{
+        data::Data,
+        decide::{Market, Predictions},
+        learn::tests::data,
+        recipe::Recipe,
+        router::Meaning,
+        settings::Trial,
+    };
+
+    fn candidate(data: &Data, single: usize, quality: Array2<f32>, objective: Objective) -> Candidate {
+        let recipe = Recipe { name: "lexical", meaning: Meaning::Scores, specs: Vec::new(), as_it_is: true };
+        let predictions = Predictions {
+            output_tokens: Array2::from_elem(quality.dim(), f32::NAN),
+            quality,
+            seconds: vec![f32::NAN; 3],
+            prompt_tokens: vec![1.0; data.rows()],
+        };
+        let chooser = Market::read(None).unwrap().chooser(data);
+        Candidate::of(&recipe, &[], &[], &Trial::new(data, single), &chooser, &predictions, objective).unwrap()
+    }
+
+    #[test]
+    fn by_cost_a_candidate_that_loses_score_does_not_win_by_its_price() {
+        let data = data(200, 1.0);
+        let at = |name: &str| data.experts.iter().position(|expert| expert == name).unwrap();
+        let (cheap, sums) = (at("cheap"), at("sums"));
+        let always_cheap = Array2::from_shape_fn(data.score.dim(), |(_, expert)| f32::from(u8::from(expert == cheap)));
+        let made = || [always_cheap.clone(), data.score.clone()].map(|quality| candidate(&data, sums, quality, Objective::Cost));
+        let [losing, perfect] = made();
+        let single = Trial::new(&data, sums).outcome(&[sums; 200]);
+        assert_eq!(losing.outcome, single, "what the guard makes of it");
+        assert!(perfect.outcome.score > single.score, "{:?}", perfect.outcome);
+        assert!(perfect.outcome.cost_per_1k_usd.unwrap() < single.cost_per_1k_usd.unwrap(), "{:?}", perfect.outcome);
+        assert_eq!(best(&[losing, perfect], Objective::Cost), 1);
+        let [losing, perfect] = made();
+        assert_eq!(best(&[perfect, losing], Objective::Cost), 0);
+    }
 }
