@@ -75,7 +75,9 @@ impl<'a> Trial<'a> {
     /// Only those of the rows that are among these.
     #[must_use]
     pub fn only(mut self, these: &[usize]) -> Self {
-        self.rows.retain(|row| these.contains(row));
+        let mut kept = vec![false; self.data.rows()];
+        these.iter().for_each(|row| kept[*row] = true);
+        self.rows.retain(|row| kept[*row]);
         self
     }
 
@@ -99,10 +101,19 @@ impl<'a> Trial<'a> {
         some
     }
 
+    /// Row and expert of each answer. An expert without a score is chosen only where limits leave none that has one: nothing can be said of
+    /// that choice, and the row counts as the best single expert's, so that it speaks neither for the router nor against it.
+    fn answers(&self, choices: &[usize]) -> impl Iterator<Item = [usize; 2]> {
+        self.rows.iter().zip(choices).map(move |(row, expert)| {
+            let unknown = self.data.score[[*row, *expert]].is_nan();
+            [*row, if unknown { self.best_single } else { *expert }]
+        })
+    }
+
     /// The scores of choices, row by row.
     #[must_use]
     pub fn scores(&self, choices: &[usize]) -> Vec<f64> {
-        self.rows.iter().zip(choices).map(|(row, expert)| f64::from(self.data.score[[*row, *expert]])).collect()
+        self.answers(choices).map(|answer| f64::from(self.data.score[answer])).collect()
     }
 
     /// The best single expert everywhere.
@@ -115,8 +126,7 @@ impl<'a> Trial<'a> {
     #[must_use]
     pub fn outcome(&self, choices: &[usize]) -> Outcome {
         let scores = self.scores(choices);
-        let costs: Vec<f64> = self.rows.iter().zip(choices).map(|(row, expert)| f64::from(self.data.cost[[*row, *expert]])).collect();
-        let known: Vec<f64> = costs.into_iter().filter(|cost| !cost.is_nan()).collect();
+        let known: Vec<f64> = self.answers(choices).map(|answer| f64::from(self.data.cost[answer])).filter(|cost| !cost.is_nan()).collect();
         Outcome { score: mean(&scores), cost_per_1k_usd: (!known.is_empty()).then(|| 1e3 * mean(&known)) }
     }
 
@@ -173,13 +183,18 @@ pub fn standard_error(values: &[f64]) -> f64 {
     (squares / (values.len() - 1) as f64 / values.len() as f64).sqrt()
 }
 
-/// Output tokens to predict costs with: a trained head's, else each expert's mean; NaN where nothing is known.
+/// Output tokens to predict costs with: a trained head's, else each expert's mean; NaN where nothing is known. Heads say something of every
+/// expert, and of one whose answers nobody counted it means nothing.
 #[must_use]
 pub fn expected_tokens(data: &Data, rows: usize, predicted: Option<Array2<f32>>) -> Array2<f32> {
-    predicted.unwrap_or_else(|| {
-        let means: Vec<f32> = data.output_tokens.columns().into_iter().map(|column| present_mean(column.iter().copied())).collect();
-        Array2::from_shape_fn((rows, means.len()), |(_, expert)| means[expert])
-    })
+    let means: Vec<f32> = data.output_tokens.columns().into_iter().map(|column| present_mean(column.iter().copied())).collect();
+    let mut expected = predicted.unwrap_or_else(|| Array2::from_shape_fn((rows, means.len()), |(_, expert)| means[expert]));
+    for (mut column, mean) in expected.columns_mut().into_iter().zip(means) {
+        if mean.is_nan() {
+            column.fill(f32::NAN);
+        }
+    }
+    expected
 }
 
 /// NaN where nothing is present.
@@ -188,4 +203,52 @@ pub fn present_mean(values: impl Iterator<Item = f32>) -> f32 {
     let (sum, count) =
         values.filter(|value| !value.is_nan()).fold((0.0_f64, 0_u32), |(sum, count), value| (sum + f64::from(value), count + 1));
     if count == 0 { f32::NAN } else { (sum / f64::from(count)) as f32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+    use routing::{Snapshot, snapshot::Expert};
+
+    use super::Trial;
+    use crate::{
+        decide::{Chooser, Predictions, Rule},
+        learn::tests::data,
+    };
+
+    /// `cheap` alone takes the long prompt of row 3, and has no score there.
+    #[test]
+    fn a_row_whose_only_permitted_expert_has_no_score_counts_as_the_best_single_experts() {
+        let mut data = data(60, 1.0);
+        let at = |name: &str| data.experts.iter().position(|expert| expert == name).unwrap();
+        let (cheap, sums) = (at("cheap"), at("sums"));
+        data.score[[3, cheap]] = f32::NAN;
+        let limited = |name: &String| Expert { context_tokens: (name != "cheap").then_some(100), ..Expert::plain(name) };
+        let chooser = Chooser::of_snapshot(&Snapshot::of(data.experts.iter().map(limited).collect()), &data.experts);
+        let predictions = Predictions {
+            quality: Array2::from_shape_fn(data.score.dim(), |(_, expert)| f32::from(u8::from(expert == cheap))),
+            output_tokens: Array2::from_elem(data.score.dim(), f32::NAN),
+            seconds: vec![f32::NAN; 3],
+            prompt_tokens: (0..data.rows()).map(|row| if row == 3 { 1_000.0 } else { 1.0 }).collect(),
+        };
+        let trial = Trial::new(&data, sums);
+        let choices = chooser.choose(&trial.predictions(&predictions), Rule::Quality).unwrap();
+        assert_eq!(choices, [cheap; 60]);
+        let scores = trial.scores(&choices);
+        for (row, score) in scores.iter().enumerate() {
+            assert_eq!(*score, f64::from(data.score[[row, if row == 3 { sums } else { cheap }]]), "{row}");
+        }
+        let outcome = trial.outcome(&choices);
+        assert!((outcome.score - scores.iter().sum::<f64>() / 60.0).abs() < 1e-9);
+        // 59 at 0.0001 USD and one at 0.002.
+        assert!((outcome.cost_per_1k_usd.unwrap() - (59.0 * 0.1 + 2.0) / 60.0).abs() < 1e-6, "{outcome:?}");
+    }
+
+    #[test]
+    fn a_trial_of_some_rows_has_only_those_of_them_that_can_be_used() {
+        let mut data = data(10, 1.0);
+        data.score[[4, 0]] = f32::NAN;
+        let trial = Trial::new(&data, 0).only(&[7, 4, 2]);
+        assert_eq!(trial.rows, [2, 7]);
+    }
 }

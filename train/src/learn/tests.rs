@@ -10,7 +10,7 @@ use crate::{
     parts::PartKind,
     random::Random,
     recipe::{LossChoice, RouterKind},
-    router::agreement,
+    router::{agreement, load},
     score::ScoreField,
 };
 
@@ -91,6 +91,29 @@ fn output_tokens_are_learnt_where_the_data_has_them() {
     let means = tokens.mean_axis(Axis(0)).unwrap();
     // By name: cheap, sums, words.
     assert!((means[0] - 40.0).abs() < 1.0 && (means[1] - 20.0).abs() < 1.0 && (means[2] - 30.0).abs() < 1.0, "{means}");
+}
+
+#[test]
+fn of_an_expert_whose_answers_nobody_counted_no_length_is_predicted_nor_exported() {
+    let all = data(300, 1.0);
+    let mut data = all.clone();
+    data.output_tokens.column_mut(0).fill(f32::NAN);
+    let learned = learnt(&data, RouterKind::Lexical, LossChoice::Score);
+    let expected = learned.predict(&data, &data, None, &|_| {}).unwrap().output_tokens;
+    assert!(expected.column(0).iter().all(|tokens| tokens.is_nan()) && expected.column(1).iter().all(|tokens| *tokens > 0.0));
+    let bundle = learned.router.bundle(&TextRules::default(), None, serde_json::json!(null), serde_json::json!(null)).unwrap();
+    let views = learned.views(&data, None, &|_| {}).unwrap();
+    agreement(&bundle, &data.texts, &learned.router.predict(&views)).unwrap();
+    for (served, expected) in load(bundle).unwrap().score_all(&data.texts).unwrap().iter().zip(expected.rows()) {
+        let served = served.output_tokens.as_ref().unwrap();
+        assert!(served[0].is_nan(), "the mean of others then serves");
+        assert!((1..3).all(|expert| (served[expert] - expected[expert]).abs() < 0.5), "{served:?} {expected}");
+    }
+    let names_unknown = |learned: &Learned| {
+        let bundle = learned.router.bundle(&TextRules::default(), None, serde_json::json!(null), serde_json::json!(null)).unwrap();
+        bundle.graph.windows(14).any(|bytes| bytes == b"unknown_tokens")
+    };
+    assert!(names_unknown(&learned) && !names_unknown(&learnt(&all, RouterKind::Lexical, LossChoice::Score)));
 }
 
 #[test]

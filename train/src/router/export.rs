@@ -94,8 +94,20 @@ impl Router {
         let (name, predicted) = self.predicted(graph, sum);
         graph.output(name, &predicted, Element::F32, &shape);
         if let Some(tokens) = output_tokens {
+            let tokens = self.known_tokens(graph, tokens);
             graph.output("output_tokens", &tokens, Element::F32, &shape);
         }
+    }
+
+    /// NaN for experts whose answers nobody counted: what a part says of them means nothing, and 0 would make them free.
+    fn known_tokens(&self, graph: &mut GraphBuilder, tokens: Value) -> Value {
+        if self.experts.iter().all(|expert| expert.mean_output_tokens.is_some()) {
+            return tokens;
+        }
+        let unknown: Vec<f32> =
+            self.experts.iter().map(|expert| if expert.mean_output_tokens.is_some() { 0.0 } else { f32::NAN }).collect();
+        let unknown = graph.constant("unknown_tokens", Constant::f32(&[1, unknown.len()], &unknown));
+        graph.add("Add", &[&tokens, &unknown])
     }
 
     /// What the sum means, as the bundle tells it, with the name it tells it under.
