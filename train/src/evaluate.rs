@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use model::{Bundle, bundle::ExpertEntry};
+use model::{Bundle, Manifest, bundle::ExpertEntry};
 use ndarray::Array2;
 use routing::{Prices, snapshot::Placement};
 
@@ -164,7 +164,7 @@ pub fn evaluate(arguments: &EvaluateArgs) -> Result<Evaluation> {
         score_field: field.to_string(),
         router_kind: manifest.router.clone(),
         // Where the file has no training rows, the bundle still knows what its own had.
-        best_single: if train.rows() == 0 { best_by_bundle(&manifest.experts, &names) } else { None },
+        best_single: if train.rows() == 0 { best_by_bundle(&manifest, &names) } else { None },
         placements: market.placements(),
     };
     let evaluation = compare(&subject)?;
@@ -210,10 +210,13 @@ fn told_prices(told: Option<&serde_json::Value>, experts: &[ExpertEntry], names:
     names.iter().map(of).collect()
 }
 
-fn best_by_bundle(experts: &[ExpertEntry], names: &[String]) -> Option<usize> {
-    let mean = |name: &String| experts.iter().find(|expert| expert.name == *name).and_then(|expert| expert.mean_score);
+/// The expert that training called the best, where it is among those chosen from; else by mean score.
+fn best_by_bundle(manifest: &Manifest, names: &[String]) -> Option<usize> {
+    let told = manifest.training.get("best_single").and_then(serde_json::Value::as_str);
+    let mean = |name: &String| manifest.experts.iter().find(|expert| expert.name == *name).and_then(|expert| expert.mean_score);
     let means: Vec<f64> = names.iter().map(|name| mean(name).unwrap_or(f64::NEG_INFINITY)).collect();
-    (0..means.len()).reduce(|best, at| if means[at] > means[best] { at } else { best })
+    let best = || (0..means.len()).reduce(|best, at| if means[at] > means[best] { at } else { best });
+    told.and_then(|told| names.iter().position(|name| name == told)).or_else(best)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ndarray::Axis;
 use routing::TableError;
 
 use super::curve;
@@ -10,6 +11,7 @@ use crate::{
     decide::{Chooser, Predictions, Rule},
     evaluation::{Baselines, Comparison, Evaluation, Gain, Measures, RouterResults},
     settings::{Settings, mean, present_mean, standard_error},
+    targets,
 };
 
 /// What is compared, on what.
@@ -141,12 +143,16 @@ impl Fixed {
     }
 }
 
-/// The expert with the best mean score on rows in which all have one; where there are none, on those it has one in.
+/// The expert with the best mean score. Where scores are missing, by the means that training has, so that both call the same one the best.
 fn best_of(data: &Data, rows: &[usize]) -> Option<usize> {
-    let complete: Vec<usize> = rows.iter().copied().filter(|row| data.score.row(*row).iter().all(|score| !score.is_nan())).collect();
-    let rows = if complete.is_empty() { rows } else { &complete };
-    let means: Vec<f32> = (0..data.experts.len()).map(|expert| present_mean(rows.iter().map(|row| data.score[[*row, expert]]))).collect();
-    (0..means.len()).filter(|at| !means[*at].is_nan()).reduce(|best, at| if means[at] > means[best] { at } else { best })
+    let score = data.score.select(Axis(0), rows);
+    let means = if score.iter().any(|score| score.is_nan()) {
+        targets::expert_means(&score)
+    } else {
+        score.columns().into_iter().map(|column| present_mean(column.iter().copied())).collect()
+    };
+    let scored = |expert: &usize| score.column(*expert).iter().any(|score| !score.is_nan());
+    (0..means.len()).filter(scored).reduce(|best, at| if means[at] > means[best] { at } else { best })
 }
 
 fn nan_last(value: f32) -> f32 {
@@ -264,4 +270,25 @@ fn spread(costs: impl Iterator<Item = f32>, over: usize) -> Option<f64> {
 
 fn some_mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| mean(values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::best_of;
+    use crate::{learn::tests::data, targets};
+
+    #[test]
+    fn the_best_single_expert_is_the_one_that_training_calls_so() {
+        let mut data = data(300, 1.0);
+        // The first was lucky on the four rows it was asked.
+        data.score.column_mut(0).fill(f32::NAN);
+        (0..300).step_by(75).for_each(|row| data.score[[row, 0]] = 1.0);
+        let all: Vec<usize> = (0..300).collect();
+        let means = targets::expert_means(&data.score);
+        assert_eq!(best_of(&data, &all), Some(if means[1] < means[2] { 2 } else { 1 }), "{means}");
+        data.score.column_mut(0).fill(f32::NAN);
+        data.score.column_mut(1).fill(0.5);
+        data.score.column_mut(2).fill(0.5);
+        assert_eq!((best_of(&data, &all), best_of(&data, &[])), (Some(1), None), "one that was never asked is none");
+    }
 }

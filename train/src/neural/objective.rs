@@ -184,7 +184,7 @@ fn cross_entropy(weight: f32, outputs: ArrayView1<'_, f32>, wanted: ArrayView1<'
 }
 
 /// Soft labels; NaN where an outcome is missing, and in rows with one score only, which say nothing of who is best. A row's ease moves no
-/// share, so that means and deviations give the label of the scores themselves.
+/// share, so that means and deviations give the label of the scores themselves; of an expert whose mean was drawn in, of scores moved as far.
 fn shares(targets: &Targets, temperature: f32) -> Array2<f32> {
     let mut shares = &targets.deviation + &targets.expert_means;
     for mut row in shares.rows_mut() {
