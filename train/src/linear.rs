@@ -4,7 +4,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
 /// Rows of a product that one task makes: enough to keep the kernel busy.
-const ROWS_PER_TASK: usize = 256;
+pub(crate) const ROWS_PER_TASK: usize = 256;
 
 /// `left * right`, rows in parallel.
 #[must_use]

@@ -1,6 +1,6 @@
 //! The mean of the nearest training texts by embedding: the paper's kNN, and a part of mixtures.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
 use super::{GraphViews, Part, PartOptions};
@@ -10,6 +10,9 @@ use crate::{
     targets::Targets,
     views::{Views, rounded},
 };
+
+/// Similarities that one task holds at once: 64 MiB. All queries by all texts would be gigabytes.
+const MOST_SIMILARITIES: usize = 1 << 24;
 
 /// Training texts with their values; the answer for a text is the mean over the nearest by cosine.
 #[derive(Debug, Clone)]
@@ -31,14 +34,17 @@ impl Neighbours {
     /// `rows x outputs`.
     #[must_use]
     pub fn predict(&self, queries: ArrayView2<'_, f32>) -> Array2<f32> {
-        let similarity = linear::product(queries, self.keys.t());
         let mut out = Array2::zeros((queries.nrows(), self.values.ncols()));
-        let rows: Vec<_> = out.rows_mut().into_iter().zip(similarity.rows()).collect();
-        rows.into_par_iter().for_each(|(mut sum, similarity)| {
-            for at in nearest(similarity.as_slice().unwrap_or_default(), self.count) {
-                sum += &self.values.row(at);
+        let at_once = at_once(self.keys.nrows());
+        let tasks: Vec<_> = out.axis_chunks_iter_mut(Axis(0), at_once).zip(queries.axis_chunks_iter(Axis(0), at_once)).collect();
+        tasks.into_par_iter().for_each(|(mut out, queries)| {
+            let similarity = linear::product(queries, self.keys.t());
+            for (mut sum, similarity) in out.rows_mut().into_iter().zip(similarity.rows()) {
+                for at in nearest(similarity.as_slice().unwrap_or_default(), self.count) {
+                    sum += &self.values.row(at);
+                }
+                sum /= self.count as f32;
             }
-            sum /= self.count as f32;
         });
         out
     }
@@ -58,6 +64,11 @@ impl Neighbours {
         let gathered = graph.cast(&gathered, Element::F32);
         graph.add_with("ReduceMean", &[&gathered], vec![ints("axes", &[1]), int("keepdims", 0)])
     }
+}
+
+/// Queries that one task compares with so many texts: as many as keep the product busy, unless their similarities take too much memory.
+fn at_once(texts: usize) -> usize {
+    (MOST_SIMILARITIES / texts.max(1)).clamp(1, linear::ROWS_PER_TASK)
 }
 
 /// Places of the `count` largest values; of equal ones the first.
@@ -100,7 +111,7 @@ impl Part for NeighboursPart {
 mod tests {
     use ndarray::{Array2, Axis};
 
-    use super::Neighbours;
+    use super::{MOST_SIMILARITIES, Neighbours, at_once};
     use crate::{linear, random::Random, views::rounded};
 
     #[test]
@@ -118,6 +129,27 @@ mod tests {
             let mean = values.select(Axis(0), &order[..7]).mean_axis(Axis(0)).unwrap();
             assert!((&mean - &found).iter().all(|error| error.abs() < 1e-5));
         }
+    }
+
+    #[test]
+    fn of_many_queries_each_is_answered_as_if_it_were_alone() {
+        let mut random = Random::new(9, 0);
+        let mut keys = Array2::from_shape_simple_fn((90, 6), || random.normal());
+        linear::normalise_rows(&mut keys);
+        let values = Array2::from_shape_simple_fn((90, 3), || random.uniform());
+        let neighbours = Neighbours::new(keys.view(), values, 7);
+        let queries = Array2::from_shape_simple_fn((2 * linear::ROWS_PER_TASK + 9, 6), || random.normal());
+        let found = neighbours.predict(queries.view());
+        for (query, found) in queries.axis_chunks_iter(Axis(0), 1).zip(found.rows()) {
+            let alone = neighbours.predict(query);
+            assert!((&alone.row(0) - &found).iter().all(|error| error.abs() < 1e-6));
+        }
+    }
+
+    #[test]
+    fn similarities_to_ever_more_texts_take_no_more_memory() {
+        assert_eq!((at_once(0), at_once(20_000)), (linear::ROWS_PER_TASK, linear::ROWS_PER_TASK));
+        assert_eq!((at_once(200_000), at_once(10 * MOST_SIMILARITIES)), (83, 1));
     }
 
     #[test]
