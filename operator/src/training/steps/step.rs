@@ -156,7 +156,7 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     fn name(&self, model: &ValidModel) -> String {
         let digest = digest_of(&json!([self.inputs, self.template, self.failures, model.owner.uid]));
-        names::child(&model.owner.key.name, &format!("{}-{}", jobs::word(self.task.step()), digest.get(..10).unwrap_or(&digest)))
+        names::job(&model.owner.key.name, &format!("{}-{}", jobs::word(self.task.step()), digest.get(..10).unwrap_or(&digest)))
     }
 
     fn record(&self, state: StepState, started_at: Timestamp) -> StepStatus {
