@@ -3,39 +3,27 @@
 //! Asked every few seconds, of routers with a budget or a model, by the admin port. What is learnt is kept for the next visit, and a visit
 //! is asked for only where something changed that it would write.
 
+mod ask;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use api::{ExpertRouter, router::Budget};
-use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
 
-use super::{
-    judge::Report,
-    spend::{Ledger, read_metrics},
-};
+use super::{judge::Report, spend::Ledger};
 use crate::{
     cache::Detail,
     context::Context,
     owner::{Owner, OwnerKey},
 };
+use ask::{Asked, Asking, Http};
 
-/// Pods asked at once.
+/// Routers looked after at once.
 const AT_ONCE: usize = 32;
-/// A Pod that takes longer is asked again next time.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// More than this is no answer of a proxy.
-const MOST_BYTES: usize = 4 << 20;
-
-type Http = Client<HttpConnector, Empty<Bytes>>;
 
 /// Kept from one visit to the next, of all routers, by uid.
 #[derive(Debug, Default)]
@@ -132,23 +120,9 @@ impl Routers {
     }
 }
 
-/// A Pod that was asked.
-struct Asked {
-    name: String,
-    uid: String,
-    answer: Option<Answer>,
-}
-
-struct Answer {
-    report: Report,
-    counter: super::spend::Counter,
-}
-
 /// Asks, for ever.
 pub async fn watch(context: Arc<Context>) {
-    let mut connector = HttpConnector::new();
-    connector.set_connect_timeout(Some(PATIENCE));
-    let http: Http = Client::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(60)).build(connector);
+    let http = ask::http();
     loop {
         tokio::time::sleep(context.config.spend_every).await;
         count(&context);
@@ -189,53 +163,20 @@ fn count(context: &Context) {
 
 async fn round(context: Arc<Context>, http: Http, router: ExpertRouter) {
     let owner = Owner::of_router(&router.metadata);
-    let mut asked = Vec::new();
-    for (name, seen) in context.pods(&owner.key) {
-        let Detail::Pod(pod) = &seen.detail else { continue };
-        if pod.finished {
-            continue;
-        }
-        let answer = match &pod.admin {
-            Some(admin) => ask(&http, admin).await,
-            None => None,
-        };
-        asked.push(Asked { name, uid: seen.uid.clone(), answer });
-    }
+    let pods = context.pods(&owner.key).into_iter().filter_map(|(name, seen)| {
+        let Detail::Pod(pod) = &seen.detail else { return None };
+        (!pod.finished).then(|| Asking { name, uid: seen.uid.clone(), admin: pod.admin.clone() })
+    });
+    let asked = ask::all(&http, pods.collect()).await;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     if context.router_state.learn(&owner, &router.spec.budgets, &asked, now) {
         context.triggers.send(OwnerKey::router(&owner.key.namespace, &owner.key.name));
     }
 }
 
-async fn ask(http: &Http, admin: &str) -> Option<Answer> {
-    let sample = read_metrics(&get(http, admin, "/metrics").await?);
-    let mut report = Report { revision: sample.revision, model_ready: sample.model_ready, problem: None };
-    if !sample.model_ready {
-        let snapshot = get(http, admin, "/snapshot").await?;
-        report.problem = problem(&snapshot);
-    }
-    Some(Answer { report, counter: sample.counter })
-}
-
-/// What a proxy says is wrong with its bundle.
-fn problem(snapshot: &str) -> Option<String> {
-    let snapshot: serde_json::Value = serde_json::from_str(snapshot).ok()?;
-    Some(snapshot.pointer("/model/problem")?.as_str()?.to_owned())
-}
-
-async fn get(http: &Http, admin: &str, path: &str) -> Option<String> {
-    let uri = format!("http://{admin}{path}").parse().ok()?;
-    let answer = async {
-        let response = http.get(uri).await.ok().filter(|response| response.status().is_success())?;
-        let body = Limited::new(response.into_body(), MOST_BYTES).collect().await.ok()?;
-        String::from_utf8(body.to_bytes().to_vec()).ok()
-    };
-    tokio::time::timeout(PATIENCE, answer).await.ok().flatten()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{ask::Answer, *};
     use crate::router::spend::Counter;
 
     fn owner() -> Owner {
@@ -281,12 +222,5 @@ mod tests {
         let silent = vec![Asked { name: "a".into(), uid: "1".into(), answer: None }];
         assert!(!routers.learn(&owner(), &budgets(), &silent, 210));
         assert_eq!(routers.reports(&owner()).len(), 1);
-    }
-
-    #[test]
-    fn a_broken_bundle_is_heard_of() {
-        assert_eq!(problem(r#"{"model": {"state": "broken", "problem": "bundle /a: no"}}"#).as_deref(), Some("bundle /a: no"));
-        assert_eq!(problem(r#"{"model": {"state": "none"}}"#), None);
-        assert_eq!(problem("<html>"), None);
     }
 }
