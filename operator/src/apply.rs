@@ -4,9 +4,10 @@
 //! Nothing is read from the API server to find out: `cache` says of each child what was applied last (an annotation) and which fields are
 //! ours (its managed fields). A child is left alone where the first is what is wanted and the second is what it was after the write. So
 //! fields that others add (replicas by an autoscaler, defaults, status) cost nothing, and a field of ours that somebody changes is ours
-//! again at the next visit.
+//! again at the next visit. A second manager has a hand in one case alone, see `replicas`.
 
 mod child;
+mod replicas;
 
 use std::{
     collections::HashMap,
@@ -157,6 +158,11 @@ impl Applier {
         if let Some(there) = there.filter(|there| !is_of(owner, there)) {
             return Err(taken(child, &there));
         }
+        if let Some(seen) = &seen
+            && let Some(replicas) = replicas::left_to_an_autoscaler(child, seen)
+        {
+            self.hand_over(&api, child, &seen.uid, replicas).await.map_err(failed)?;
+        }
         let written = self.put(&api, child, &object, seen.is_some()).await.map_err(failed)?;
         self.metrics.applied(&child.resource.kind, "apply");
         let after = Seen::of(&written.metadata, Detail::None);
@@ -289,6 +295,7 @@ mod tests {
             owner: Some(owner()),
             applied: Some(applied.to_owned()),
             fields: Some(fields),
+            scales: false,
             touched,
             deleting: false,
             detail: Detail::None,

@@ -70,6 +70,8 @@ pub struct Seen {
     pub applied: Option<String>,
     /// A digest of the fields that are ours by server-side apply. Somebody who changes one of them takes it from us, so this changes too.
     pub fields: Option<u64>,
+    /// The number of its Pods is among these fields.
+    pub scales: bool,
     /// Somebody else wrote something no earlier than we did: whether it was ours cannot be told from this alone.
     pub touched: bool,
     /// It is being deleted.
@@ -156,6 +158,7 @@ impl Seen {
             owner: controller_of(metadata),
             applied: metadata.annotations.as_ref().and_then(|annotations| annotations.get(names::APPLIED).cloned()),
             fields: ours.map(digest),
+            scales: ours.is_some_and(has_replicas),
             touched: ours.is_none_or(|ours| fields.iter().any(|entry| !is_ours(entry) && may_be_later(entry, ours))),
             deleting: metadata.deletion_timestamp.is_some(),
             detail,
@@ -165,7 +168,7 @@ impl Seen {
     /// Whether something changed that a reconcile would want to know. The resource version alone is not such a thing.
     #[must_use]
     pub fn differs(&self, other: &Self) -> bool {
-        let Self { uid, resource_version: _, generation: _, owner, applied, fields, touched: _, deleting, detail } = self;
+        let Self { uid, resource_version: _, generation: _, owner, applied, fields, scales: _, touched: _, deleting, detail } = self;
         *uid != other.uid
             || *owner != other.owner
             || *applied != other.applied
@@ -179,9 +182,13 @@ fn is_ours(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(names::MANAGER) && entry.operation.as_deref() == Some("Apply") && entry.subresource.is_none()
 }
 
-/// Writers of status and scale do not touch what we apply.
+fn has_replicas(entry: &ManagedFieldsEntry) -> bool {
+    entry.fields_v1.as_ref().is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
+}
+
+/// Writers of status and scale do not touch what we apply; nor does who has the number of Pods from us.
 fn may_be_later(entry: &ManagedFieldsEntry, ours: &ManagedFieldsEntry) -> bool {
-    let is_part = entry.subresource.as_ref().is_some_and(|part| !part.is_empty());
+    let is_part = entry.subresource.as_ref().is_some_and(|part| !part.is_empty()) || entry.manager.as_deref() == Some(names::SCALED);
     !is_part && entry.time.as_ref().zip(ours.time.as_ref()).is_none_or(|(theirs, ours)| theirs.0 >= ours.0)
 }
 
@@ -318,6 +325,7 @@ mod tests {
         let before = ours(json!({"f:spec": {"f:replicas": {}}}));
         let after = ours(json!({"f:spec": {}}));
         assert!(before.differs(&after) && !before.differs(&before.clone()));
+        assert!(before.scales && !after.scales);
     }
 
     #[test]
@@ -325,6 +333,7 @@ mod tests {
         let with = |other| Seen::of(&metadata(json!([entry(names::MANAGER, "Apply", "", 10, json!({})), other])), Detail::None).touched;
         assert!(!with(entry("kube-controller-manager", "Update", "status", 30, json!({}))));
         assert!(!with(entry("kubectl", "Update", "", 9, json!({}))));
+        assert!(!with(entry(names::SCALED, "Apply", "", 10, json!({"f:spec": {"f:replicas": {}}}))));
         assert!(with(entry("kubectl", "Update", "", 10, json!({}))));
     }
 

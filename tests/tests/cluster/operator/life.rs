@@ -101,6 +101,38 @@ async fn a_deleted_router_leaves_nothing_and_an_expert_taken_out_takes_its_child
 }
 
 #[tokio::test]
+async fn pods_stay_as_many_as_they_are_when_an_autoscaler_takes_the_place_of_replicas() {
+    let namespace = Cluster::shared().namespace("autoscaled").await.unwrap();
+    let release = namespace.install(&json!({})).await.unwrap();
+    let operator = start(&release, "one").await;
+    namespace.apply(&ROUTER.replace("gateway: {replicas: 2", "gateway: {replicas: 3")).unwrap();
+    until_ready(&namespace).await;
+    let change = json!({"spec": {"gateway": {"replicas": null, "autoscaling": {"minReplicas": 2, "maxReplicas": 5}}}});
+    let path = format!("{}/chat", namespace.path("expertrouters"));
+    namespace.api().merge(&path, &change).await.unwrap();
+    // It is written after the Deployment.
+    namespace.until("autoscaling/v2/horizontalpodautoscalers", "chat-gateway", "an autoscaler is there", |_| true).await.unwrap();
+    let gateway = namespace.find("apps/v1/deployments", "chat-gateway").await.unwrap().unwrap();
+    assert_eq!(gateway["spec"]["replicas"], 3, "{gateway:#}\n{}", operator.log());
+    assert_eq!(managers_of_replicas(&gateway), ["expert-router-operator-scaled"]);
+    // What an autoscaler does.
+    let deployment = format!("{}/chat-gateway", namespace.path("apps/v1/deployments"));
+    namespace.api().merge(&format!("{deployment}/scale"), &json!({"spec": {"replicas": 4}})).await.unwrap();
+    // And a change of ours after it.
+    namespace.api().merge(&path, &json!({"spec": {"gateway": {"podOverrides": {"labels": {"team": "search"}}}}})).await.unwrap();
+    let labelled = |gateway: &Value| gateway["spec"]["template"]["metadata"]["labels"]["team"] == "search";
+    let gateway = namespace.until("apps/v1/deployments", "chat-gateway", "the gateway is labelled", labelled).await.unwrap();
+    assert_eq!(gateway["spec"]["replicas"], 4, "{gateway:#}\n{}", operator.log());
+}
+
+/// Who says how many Pods there are.
+fn managers_of_replicas(deployment: &Value) -> Vec<&str> {
+    let entries = deployment["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let theirs = entries.filter(|entry| entry.pointer("/fieldsV1/f:spec/f:replicas").is_some());
+    theirs.filter_map(|entry| entry["manager"].as_str()).collect()
+}
+
+#[tokio::test]
 async fn a_claim_for_kept_requests_that_is_missing_is_named_and_mounted_once_it_is_there() {
     let namespace = Cluster::shared().namespace("log-claim").await.unwrap();
     let release = namespace.install(&json!({})).await.unwrap();
