@@ -69,8 +69,9 @@ pub mod router_conditions {
 /// Types and reasons of a RouterModel's conditions.
 pub mod model_conditions {
     /// True (`Prepared`): every expert was asked every query and every answer is scored. False: something the spec names is not there
-    /// (`QueriesMissing`, `RouterMissing`, `ExpertsUnresolved`, `SecretMissing`, `VolumeMissing`), the spec makes no sense (`Invalid`),
-    /// or `Asking`, `BudgetSpent`, `Failed`.
+    /// (`QueriesMissing`, `RouterMissing`, `ExpertsUnresolved`, `SecretMissing`, `VolumeMissing`), the spec makes no sense (`Invalid`), a
+    /// child's name belongs to somebody else (`NameTaken`), the API server refuses a child (`NotWritten`), or `Asking`, `BudgetSpent`,
+    /// `Failed`.
     pub const DATA_PREPARED: &str = "DataPrepared";
     /// True (`Fitted`): a router was fitted to the current data. False (`Waiting`, `Fitting`, `Failed`).
     pub const TRAINED: &str = "Trained";
@@ -84,7 +85,7 @@ pub mod model_conditions {
     /// All of them, in the order they are worked out.
     pub const ALL: [&str; 5] = [DATA_PREPARED, TRAINED, EVALUATED, PUBLISHED, READY];
     /// Every reason there is. A test of the operator holds it against the code and against the manual.
-    pub const REASONS: [&str; 22] = [
+    pub const REASONS: [&str; 24] = [
         "Prepared",
         "QueriesMissing",
         "RouterMissing",
@@ -92,6 +93,8 @@ pub mod model_conditions {
         "SecretMissing",
         "VolumeMissing",
         "Invalid",
+        "NameTaken",
+        "NotWritten",
         "Asking",
         "BudgetSpent",
         "Failed",
@@ -162,6 +165,21 @@ pub struct BundleStatus {
     pub uri: String,
     /// SHA-256 in hex.
     pub digest: String,
+    /// The experts it chooses among, where that can be told. Of a RouterModel only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub experts: Vec<String>,
+    /// The Secret of the store it lies in. Of an ExpertRouter only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<String>,
+}
+
+impl BundleStatus {
+    /// Whether both are the same bundle in the same place, whatever else is known of it.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.uri == other.uri && self.digest == other.digest
+    }
 }
 
 /// What a training is just now.

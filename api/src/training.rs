@@ -1,6 +1,8 @@
 //! What a training Job says when it ends: one line of JSON, which is its container's termination message. Written by
 //! `expert-router-train job`, read by the operator. Kubernetes keeps [`MOST_BYTES`] of it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 /// Kubernetes cuts a container's termination message here.
@@ -75,6 +77,19 @@ pub struct Evaluated {
     /// Rows of the table that found no room.
     #[serde(default)]
     pub left_out: u64,
+}
+
+impl Evaluated {
+    /// The experts of the table, by name: its rows that are called after one, as no baseline is. None where rows found no room, for some of
+    /// these may be experts too.
+    #[must_use]
+    pub fn experts(&self) -> Vec<String> {
+        if self.left_out > 0 {
+            return Vec::new();
+        }
+        let names: BTreeSet<&String> = self.table.iter().map(|(name, ..)| name).filter(|name| !name.contains(' ')).collect();
+        names.into_iter().cloned().collect()
+    }
 }
 
 /// Score and cost.
@@ -159,6 +174,16 @@ mod tests {
         let Summary::Evaluate(read) = Summary::parse(&line).unwrap() else { panic!("{line}") };
         assert_eq!(read.table.len() + read.left_out as usize, 200);
         assert!(read.table.len() > 30, "{}", read.table.len());
+    }
+
+    #[test]
+    fn a_table_names_its_experts_unless_it_is_cut() {
+        let Summary::Evaluate(mut evaluated) = evaluated(0) else { unreachable!("it is an evaluation") };
+        let row = |name: &str| (name.to_owned(), 0.5, None);
+        evaluated.table = vec![row("router at Quality"), row("oracle of all"), row("nova"), row("atlas")];
+        assert_eq!(evaluated.experts(), ["atlas", "nova"]);
+        evaluated.left_out = 1;
+        assert!(evaluated.experts().is_empty());
     }
 
     #[test]

@@ -195,7 +195,8 @@ impl<'a> Visit<'a> {
         after.observed_generation = self.generation;
         if self.context.status.write(&self.owner, &self.version, &self.before, &after).await? {
             let mut happenings = of_conditions(&self.before.conditions, findings, &judge::WAITS);
-            if let Some(model) = after.model.as_ref().filter(|model| self.before.model.as_ref() != Some(*model)) {
+            let was = self.before.model.as_ref();
+            if let Some(model) = after.model.as_ref().filter(|model| !was.is_some_and(|before| before.is_same(model))) {
                 let note = format!("bundle {} is in the snapshot", model.digest);
                 happenings.push(Happening { warning: false, reason: "ModelChanged".into(), note, action: "Reconcile" });
             }

@@ -79,7 +79,15 @@ pub async fn reconcile(model: Arc<DeserializeGuard<RouterModel>>, context: Arc<C
     };
     let observed = visit.observe().await?;
     let standing = steps::advance(&valid, &visit.before, &observed, &context.config.images, now);
-    visit.apply(&valid, &standing, &observed).await?;
+    if let Err(error) = visit.apply(&valid, &standing, &observed).await {
+        if let Error::Apply(refused) = &error
+            && let Some(problem) = report::unwritten(refused)
+        {
+            let (findings, status) = report::of_problem(&problem, &visit.before, model.metadata.generation, now);
+            visit.tell(&findings, &status, Vec::new()).await?;
+        }
+        return Err(error);
+    }
     let (findings, status) = report::of_standing(&valid, &standing, &visit.before, model.metadata.generation, now);
     visit.tell(&findings, &status, happenings(&standing, &visit.before, &status)).await?;
     Ok(match standing.look_at {
@@ -103,7 +111,7 @@ fn happenings(standing: &Standing, before: &RouterModelStatus, status: &RouterMo
         };
         happenings.push(say(reason, format!("created Job {}", job.metadata.name.as_deref().unwrap_or_default())));
     }
-    if let Some(bundle) = status.bundle.as_ref().filter(|bundle| before.bundle.as_ref() != Some(*bundle)) {
+    if let Some(bundle) = status.bundle.as_ref().filter(|bundle| !before.bundle.as_ref().is_some_and(|before| before.is_same(bundle))) {
         happenings.push(say("Promoted", format!("bundle {} is in force now", bundle.digest)));
     }
     let awaits = |status: &RouterModelStatus| status.conditions.iter().any(|condition| condition.reason == "AwaitsPromotion");

@@ -80,7 +80,7 @@ impl Source {
     pub fn of_status(bundle: &BundleStatus) -> Option<Self> {
         let sha256 = Some(bundle.digest.clone()).filter(|digest| !digest.is_empty());
         let Some(place) = bundle.uri.strip_prefix("pvc://") else {
-            return Some(Self::Fetch { uri: bundle.uri.clone(), sha256, credentials: None });
+            return Some(Self::Fetch { uri: bundle.uri.clone(), sha256, credentials: bundle.credentials.clone() });
         };
         let (claim, path) = place.split_once('/').unwrap_or((place, ""));
         (!claim.is_empty()).then(|| Self::Volume { claim: claim.to_owned(), path: Some(path.to_owned()), sha256 })
@@ -90,8 +90,8 @@ impl Source {
     #[must_use]
     pub fn of_model(model: &data::Model, status: Option<&BundleStatus>) -> Option<Self> {
         if model.uri.starts_with(FETCHED) {
-            let uri = status.map(|bundle| bundle.uri.clone())?;
-            return Some(Self::Fetch { uri, sha256: model.sha256.clone(), credentials: None });
+            // From where, with which Secret, and of a tar the digest: the snapshot has none of these. Any other would be another Pod.
+            return Self::of_status(status?).filter(|source| matches!(source, Self::Fetch { .. }));
         }
         let place = model.uri.strip_prefix(VOLUMES)?.strip_prefix('/')?;
         let (claim, path) = place.split_once('/').unwrap_or((place, ""));

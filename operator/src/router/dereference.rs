@@ -117,14 +117,10 @@ fn shadow(model: &RouterModel, status: &api::status::RouterModelStatus) -> Optio
     Some(ShadowFacts { claim: place.claim, path: place.folder, digest, percent })
 }
 
-/// A table longer than this may have been cut to what a termination message holds, and then says nothing of who is missing.
-const LONGEST_WHOLE_TABLE: usize = 32;
-
-/// The experts that the bundle in force was evaluated among: the rows that are called after one, as no baseline is.
+/// The experts that the bundle in force chooses among, where that can be told.
 fn known_experts(status: &api::status::RouterModelStatus) -> Option<BTreeSet<String>> {
-    let speaks_of_it = status.bundle.is_some() && status.candidate.is_none() && status.evaluation.len() <= LONGEST_WHOLE_TABLE;
-    let names: BTreeSet<String> = status.evaluation.iter().map(|row| row.name.clone()).filter(|name| !name.contains(' ')).collect();
-    (speaks_of_it && !names.is_empty()).then_some(names)
+    let known: BTreeSet<String> = status.bundle.as_ref()?.experts.iter().cloned().collect();
+    (!known.is_empty()).then_some(known)
 }
 
 fn secret_names(spec: &ExpertRouterSpec) -> BTreeSet<String> {

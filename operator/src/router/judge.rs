@@ -103,11 +103,11 @@ fn bundle_in_force(router: &ValidRouter, before: &ExpertRouterStatus) -> Option<
     }
     let source = router.bundle.as_ref()?;
     let digest = source.sha256().or(model.sha256.as_ref()).cloned().unwrap_or_default();
-    let uri = match source {
-        Source::Volume { claim, path, .. } => format!("pvc://{claim}/{}", path.as_deref().unwrap_or_default().trim_matches('/')),
-        Source::Fetch { uri, .. } => uri.clone(),
+    let (uri, credentials) = match source {
+        Source::Volume { claim, path, .. } => (format!("pvc://{claim}/{}", path.as_deref().unwrap_or_default().trim_matches('/')), None),
+        Source::Fetch { uri, credentials, .. } => (uri.clone(), credentials.clone()),
     };
-    Some(BundleStatus { uri, digest })
+    Some(BundleStatus { uri, digest, experts: router.known_experts.iter().cloned().collect(), credentials })
 }
 
 fn experts_resolved(router: &ValidRouter) -> Finding {

@@ -101,6 +101,10 @@ pub struct ValidRouter {
     pub bundle: Option<Source>,
     /// Each expert by itself.
     pub experts: Vec<ExpertStatus>,
+    /// Ports of the Services among them that lead out of the cluster.
+    pub outside_ports: BTreeSet<u16>,
+    /// Experts that the bundle knows; none where that cannot be told.
+    pub known_experts: BTreeSet<String>,
     /// Experts that the bundle does not know: with them it could not be used, so the data plane is not told of them yet.
     pub unknown_experts: Vec<String>,
     /// The model: reason and message where it is not in the snapshot as the spec would have it.
@@ -160,7 +164,8 @@ pub fn validate(router: &ExpertRouter, references: &References) -> Result<ValidR
     let in_force = || Source::of_model(model.as_ref()?, references.last_bundle.as_ref());
     let bundle = wanted.or_else(in_force).or_else(|| bundle::expected(router.spec.model.as_ref(), references));
     let shadow = bundle::shadow(references.model.as_ref(), bundle.as_ref());
-    let unknown_experts = unknown_to_bundle(router, references, model.is_some() && model_problem.is_none());
+    let known_experts = if model.is_some() { known_experts(references, model_problem.is_none()) } else { BTreeSet::new() };
+    let unknown_experts = unknown_to_bundle(router, &known_experts);
     let was_told = |name: &str| known.is_some_and(|last| last.experts.iter().any(|expert| expert.name == name));
     let is_told = |status: &ExpertStatus| {
         let has_secrets = status.reason.as_deref() != Some(SECRET_MISSING) || was_told(&status.name);
@@ -174,6 +179,8 @@ pub fn validate(router: &ExpertRouter, references: &References) -> Result<ValidR
         snapshot,
         bundle,
         experts,
+        outside_ports: outside_ports(&router.spec, references),
+        known_experts,
         unknown_experts,
         model_problem,
         tls_problem: tls_problem(&router.spec, references),
@@ -185,11 +192,24 @@ pub fn validate(router: &ExpertRouter, references: &References) -> Result<ValidR
     })
 }
 
+/// Ports of Services without endpoints of their own: what they name is elsewhere.
+fn outside_ports(spec: &api::ExpertRouterSpec, references: &References) -> BTreeSet<u16> {
+    let leads_out = |name: &str| references.services.get(name).is_some_and(|service| service.ready.is_none());
+    let services = spec.experts.iter().filter_map(|expert| expert.service.as_ref());
+    services.filter(|service| leads_out(&service.name)).map(|service| service.port).collect()
+}
+
+/// Experts that the bundle knows: as its RouterModel says, or as was known of the one that stays in force without.
+fn known_experts(references: &References, is_wanted: bool) -> BTreeSet<String> {
+    if is_wanted {
+        return references.model.as_ref().and_then(|model| model.known_experts.clone()).unwrap_or_default();
+    }
+    references.last_bundle.iter().flat_map(|bundle| bundle.experts.iter().cloned()).collect()
+}
+
 /// Experts that the bundle does not know. All or none of them unknown is no reason to leave any out: the first says that the names are
 /// another world's, which the data plane is to say.
-fn unknown_to_bundle(router: &ExpertRouter, references: &References, in_force: bool) -> Vec<String> {
-    let known = references.model.as_ref().filter(|_| in_force).and_then(|model| model.known_experts.as_ref());
-    let Some(known) = known else { return Vec::new() };
+fn unknown_to_bundle(router: &ExpertRouter, known: &BTreeSet<String>) -> Vec<String> {
     let unknown: Vec<String> = router.spec.experts.iter().map(|expert| expert.name.clone()).filter(|name| !known.contains(name)).collect();
     if unknown.len() == router.spec.experts.len() { Vec::new() } else { unknown }
 }

@@ -75,7 +75,7 @@ pub enum Task<'a> {
     Evaluate {
         /// The bundle on trial.
         digest: &'a str,
-        /// The bundle in force, where it is another.
+        /// The bundle in force, where it is another and lies at the output.
         in_force: Option<&'a str>,
         /// Parts the answers lie in.
         parts: u32,

@@ -14,7 +14,10 @@ use super::{
     steps::{Stand, Standing},
     valid::{Problem, ValidModel},
 };
-use crate::conditions::{Finding, Verdict, merge};
+use crate::{
+    apply::ApplyError,
+    conditions::{Finding, Verdict, merge},
+};
 
 /// Reasons that right themselves by waiting, or that nobody has to mend.
 pub const WAITS: [&str; 7] = ["Waiting", "Asking", "Fitting", "Evaluating", "Publishing", "AwaitsPromotion", "InShadow"];
@@ -39,6 +42,18 @@ pub fn of_problem(
         ..before.clone()
     };
     (findings, status)
+}
+
+/// What to tell of a child that could not be written: what somebody has to mend. Of an API server that did not answer there is nothing to
+/// tell, and nothing to tell it to.
+#[must_use]
+pub fn unwritten(error: &ApplyError) -> Option<Problem> {
+    let reason = match error {
+        ApplyError::Taken { .. } => "NameTaken",
+        ApplyError::Write { source, .. } | ApplyError::Delete { source, .. } if matches!(**source, kube::Error::Api(_)) => "NotWritten",
+        ApplyError::Write { .. } | ApplyError::Delete { .. } => return None,
+    };
+    Some(Problem { reason, message: error.to_string() })
 }
 
 /// The findings and the status of a model in training, or trained.

@@ -125,6 +125,9 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn go(mut self, bundle: Option<BundleStatus>) -> Standing {
         let in_force = bundle.as_ref().map(|bundle| bundle.digest.clone());
+        // Elsewhere nobody can fetch it: it was published before the output moved.
+        let at_output = bundle.as_ref().filter(|bundle| bundle.uri == self.model.output.bundle_uri(&bundle.digest));
+        let at_output = at_output.map(|bundle| bundle.digest.as_str());
         let tick = self.tick();
         let prepared = self.prepare(tick);
         let fitted = match prepared.done().filter(|prepared| !prepared.out_of_money) {
@@ -132,7 +135,7 @@ impl<'a> Walk<'a> {
             None => Stand::NotYet,
         };
         let evaluated = match (prepared.done(), fitted.done()) {
-            (Some(prepared), Some(fitted)) => self.evaluate(prepared, &fitted.digest, in_force.as_deref()),
+            (Some(prepared), Some(fitted)) => self.evaluate(prepared, &fitted.digest, at_output),
             _ => Stand::NotYet,
         };
         let shadow_until = self.shadow_until();
@@ -146,7 +149,7 @@ impl<'a> Walk<'a> {
             (Some(fitted), Some(Decision::Publish)) => self.publish(&fitted.digest),
             _ => Stand::NotYet,
         };
-        let newly = published.done().map(|it| BundleStatus { uri: self.model.output.bundle_uri(&it.digest), digest: it.digest.clone() });
+        let newly = published.done().map(|it| self.published(&it.digest, evaluated.done(), bundle.as_ref()));
         if let Some(tick) = self.model.schedule.as_ref().and_then(|schedule| schedule.next_after(self.now)) {
             self.look_no_later_than(tick);
         }
@@ -223,6 +226,18 @@ impl<'a> Walk<'a> {
         let inputs = inputs::publish(self.model, digest);
         let task = Task::Publish { digest };
         self.step(&task, inputs, |summary| if let Summary::Publish(found) = summary { Some(found) } else { None })
+    }
+
+    /// A bundle in its place, and the experts it was evaluated among. These go with its digest: a table that is cut unlearns nothing.
+    fn published(&self, digest: &str, evaluated: Option<&Evaluated>, before: Option<&BundleStatus>) -> BundleStatus {
+        let known = before.filter(|bundle| bundle.digest == digest && !bundle.experts.is_empty()).map(|bundle| bundle.experts.clone());
+        let told = evaluated.filter(|evaluated| evaluated.digest == digest).map(Evaluated::experts);
+        BundleStatus {
+            uri: self.model.output.bundle_uri(digest),
+            digest: digest.to_owned(),
+            experts: known.or(told).unwrap_or_default(),
+            credentials: None,
+        }
     }
 
     fn look_no_later_than(&mut self, at: Timestamp) {

@@ -168,7 +168,13 @@ fn evaluated(digest: &str, score: f64, in_service: Option<f64>) -> Summary {
         router: point(digest, score),
         best_single: point("frontier", 0.65),
         in_service: in_service.map(|score| point("one", score)),
-        table: vec![("router at Quality".into(), score, Some(1.5)), ("oracle".into(), 0.9, None), ("oracle".into(), 0.1, None)],
+        table: vec![
+            ("router at Quality".into(), score, Some(1.5)),
+            ("oracle of all".into(), 0.9, None),
+            ("oracle of all".into(), 0.1, None),
+            ("local".into(), 0.5, None),
+            ("frontier".into(), 0.65, Some(1.5)),
+        ],
         left_out: 0,
     })
 }

@@ -59,6 +59,21 @@ fn an_expert_the_bundle_does_not_know_waits_while_the_others_are_routed_by_it() 
     assert!(compatible.reason == "ExpertsUnknown" && compatible.message.contains("frontier"), "{compatible:?}");
 }
 
+#[test]
+fn it_waits_also_while_the_bundle_stays_in_force_without_its_model() {
+    let (router, mut references, _) = fixture("edge-and-cloud");
+    references.model.as_mut().unwrap().known_experts = Some(BTreeSet::from(["local".to_owned(), "former".to_owned()]));
+    let before = validate(&router, &references).unwrap();
+    let (_, status) = judge(&before, &Facts::default(), &ExpertRouterStatus::default());
+    references.last = before.snapshot.clone();
+    references.last_bundle = status.model.clone();
+    references.model = None;
+    let after = validate(&router, &references).unwrap();
+    assert_eq!((after.model_problem.as_ref().unwrap().0, &after.snapshot), ("NoModel", &before.snapshot));
+    assert_eq!(after.unknown_experts, ["frontier"]);
+    assert_eq!(judge(&after, &Facts::default(), &status).1.model, status.model);
+}
+
 /// Type, status and reason of each condition of `edge-and-cloud`, where its Pods say this.
 fn conditions(facts: impl FnOnce(&mut Facts), before: &ExpertRouterStatus) -> Vec<(String, String, String)> {
     let (valid, _, gateway) = planned("edge-and-cloud");

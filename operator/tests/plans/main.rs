@@ -162,6 +162,35 @@ fn what_is_missing_leaves_the_last_good_snapshot_in_force() {
 }
 
 #[test]
+fn a_bundle_of_a_store_that_stays_in_force_is_fetched_as_before() {
+    type Change = fn(&mut References);
+    let publish: Change = |has| {
+        let model = has.model.as_mut().unwrap();
+        model.bundle = Some(("s3://models/chat/ab/bundle".to_owned(), "ab".repeat(32)));
+        model.credentials = Some("store".to_owned());
+    };
+    let cases: [(&str, Change, Change); 2] = [
+        ("edge-and-cloud", publish, |has| has.model = None),
+        // A tar, whose digest no snapshot has.
+        ("paid-apis", |_| {}, |has| drop(has.secrets.remove("store"))),
+    ];
+    for (case, publish, lose) in cases {
+        let (router, mut references, _) = fixture(case);
+        publish(&mut references);
+        let before = validate(&router, &references).unwrap();
+        let (_, status) = judge(&before, &Facts::default(), &ExpertRouterStatus::default());
+        assert_eq!(status.model.as_ref().unwrap().credentials.as_deref(), Some("store"), "{case}");
+        references.last = before.snapshot.clone();
+        references.last_bundle = status.model.clone();
+        lose(&mut references);
+        let after = validate(&router, &references).unwrap();
+        assert!(after.model_problem.is_some(), "{case}");
+        assert_eq!((&after.bundle, &after.snapshot), (&before.bundle, &before.snapshot), "{case}: any other rolls the gateway");
+        assert_eq!(judge(&after, &Facts::default(), &status).1.model, status.model, "{case}");
+    }
+}
+
+#[test]
 fn a_claim_for_requests_that_is_not_there_costs_the_log_and_not_the_gateway() {
     let gateway = |take: &dyn Fn(&mut References)| {
         let (router, mut references, _) = fixture("shadow-and-log");
@@ -173,6 +202,46 @@ fn a_claim_for_requests_that_is_not_there_costs_the_log_and_not_the_gateway() {
     for part in ["xr-requests", "EXPERT_ROUTER_REQUEST_LOG_DIR"] {
         assert!(with.contains(part) && !without.contains(part), "{part}");
     }
+}
+
+/// What the gateway's NetworkPolicy lets out.
+fn egress(case: &str, change: impl FnOnce(&mut References)) -> Vec<Value> {
+    let (router, mut references, _) = fixture(case);
+    change(&mut references);
+    let router = validate(&router, &references).unwrap();
+    let plan = plan::plan(&router, None, &images()).unwrap();
+    let policy = plan.children.into_iter().find(|child| child.kind == Kind::NetworkPolicy).unwrap();
+    let object = through_its_type(&policy, &policy.prepared(&router.owner).0);
+    object["spec"]["egress"].as_array().unwrap().clone()
+}
+
+#[test]
+fn the_gateway_may_fetch_its_bundle() {
+    let fetching = |uri: &str| {
+        egress("edge-and-cloud", |has| has.model.as_mut().unwrap().bundle = Some((uri.to_owned(), "ab".repeat(32)))).into_iter()
+    };
+    let opens = |uri: &str, port: u16| {
+        let mut anywhere = fetching(uri).filter(|rule| rule["to"].is_null());
+        anywhere.any(|rule| rule["ports"].as_array().unwrap().iter().any(|open| open["port"] == port))
+    };
+    assert!(opens("https://models.example.org:8443/chat.tar", 8443));
+    assert!(opens("http://models.example.org/chat.tar", 80));
+    assert!(!opens("http://minio.storage.svc:9000/chat.tar", 9000), "a Pod's port need not be its Service's");
+    let namespace = json!({"kubernetes.io/metadata.name": "storage"});
+    assert!(fetching("http://minio.storage.svc:9000/chat.tar").any(|rule| rule["to"][0]["namespaceSelector"]["matchLabels"] == namespace));
+    let all = json!({"ports": [{"protocol": "TCP", "port": 1, "endPort": 65535}]});
+    for store in ["s3://models/chat", "gs://models/chat", "az://models/chat"] {
+        assert!(fetching(store).any(|rule| sorted(&rule) == sorted(&all)), "{store}");
+    }
+    assert!(!egress("edge-and-cloud", |_| {}).iter().any(|rule| sorted(rule) == sorted(&all)), "a volume needs no way out");
+}
+
+#[test]
+fn the_gateway_may_call_services_that_lead_out_of_the_cluster() {
+    let out = json!({"ports": [{"protocol": "TCP", "port": 80}]});
+    let is_out = |rules: Vec<Value>| rules.iter().any(|rule| sorted(rule) == sorted(&out));
+    assert!(!is_out(egress("shadow-and-log", |_| {})));
+    assert!(is_out(egress("shadow-and-log", |has| has.services.get_mut("large").unwrap().ready = None)));
 }
 
 #[test]

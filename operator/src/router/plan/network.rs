@@ -1,7 +1,7 @@
 //! The gateway's NetworkPolicy: who may call it, and whom it may call.
 //!
-//! In: clients and scrapers from anywhere, on its two ports. Out: DNS, Pods of its own namespace, namespaces that a url names, and the
-//! ports of urls elsewhere. Deliberately absent: injected Pods, which are somebody else's and keep the policies they have (their proxy
+//! In: clients and scrapers from anywhere, on its two ports. Out: DNS, Pods of its own namespace, namespaces that a url names, the ports of
+//! urls and Services elsewhere, and every port where the bundle is fetched from a store. Deliberately absent: injected Pods, which are somebody else's and keep the policies they have (their proxy
 //! listens on the loopback address only), and experts, which others than this router may use.
 
 use std::collections::BTreeSet;
@@ -9,7 +9,11 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{gateway, metadata, names};
-use crate::{apply::Child, cache::Kind, router::valid::ValidRouter};
+use crate::{
+    apply::Child,
+    cache::Kind,
+    router::{bundle::Source, valid::ValidRouter},
+};
 
 /// The policy.
 #[must_use]
@@ -34,8 +38,11 @@ fn tcp(port: u16) -> Value {
 fn egress(router: &ValidRouter) -> Vec<Value> {
     let mut rules = vec![json!({"ports": [{"protocol": "UDP", "port": 53}, tcp(53)]}), json!({"to": [{"podSelector": {}}]})];
     let tracing = router.spec.observability.iter().filter_map(|observability| Some(observability.tracing.as_ref()?.otlp_endpoint.as_str()));
+    let fetched = if let Some(Source::Fetch { uri, .. }) = &router.bundle { Some(uri.as_str()) } else { None };
+    let from_store = fetched.is_some_and(|uri| !is_http(uri));
     let urls = router.spec.experts.iter().filter_map(|expert| expert.url.as_deref()).chain(tracing);
-    let (mut namespaces, mut ports) = (BTreeSet::new(), BTreeSet::new());
+    let urls = urls.chain(fetched.filter(|uri| is_http(uri)));
+    let (mut namespaces, mut ports) = (BTreeSet::new(), router.outside_ports.clone());
     for (host, port) in urls.filter_map(host_and_port) {
         let (namespace, inside) = namespace_of(&host);
         namespaces.extend(namespace.map(str::to_owned));
@@ -50,7 +57,15 @@ fn egress(router: &ValidRouter) -> Vec<Value> {
     if !ports.is_empty() {
         rules.push(json!({"ports": ports.into_iter().map(tcp).collect::<Vec<_>>()}));
     }
+    if from_store {
+        // Where the store is, nobody but its Secret says.
+        rules.push(json!({"ports": [{"protocol": "TCP", "port": 1, "endPort": 65535}]}));
+    }
     rules
+}
+
+fn is_http(uri: &str) -> bool {
+    uri.starts_with("http://") || uri.starts_with("https://")
 }
 
 fn host_and_port(url: &str) -> Option<(String, u16)> {

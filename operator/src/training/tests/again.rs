@@ -104,3 +104,20 @@ fn the_schedule_looks_again_and_trains_only_for_news() {
     go(&mut world, "p9");
     assert_eq!(world.created, ["prepare", "prepare", "fit"]);
 }
+
+#[test]
+fn the_bundle_in_force_is_asked_for_only_where_it_was_published() {
+    for (claim, expect) in [("router-models", true), ("elsewhere", false)] {
+        let mut world = World::trained("volume");
+        world.model.spec.output.persistent_volume_claim.as_mut().unwrap().name = claim.to_owned();
+        world.model.spec.router.seed = Some(7);
+        if world.visit().prepared.done().is_none() {
+            // The answers lay beside the output.
+            world.complete(&[asked("p0"), asked("p1")]);
+        }
+        let job = world.go(&[fitted("two")]).job.unwrap();
+        let arguments = job.spec.unwrap().template.spec.unwrap().containers[0].args.clone().unwrap();
+        assert_eq!(arguments.iter().any(|argument| argument == "--in-force"), expect, "{claim}: {arguments:?}");
+        assert_eq!(world.status.bundle.as_ref().unwrap().uri, "pvc://router-models/llm/chat/one/bundle", "it stays in force");
+    }
+}

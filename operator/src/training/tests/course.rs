@@ -42,7 +42,7 @@ fn a_training_goes_step_by_step_and_ends_published() {
     world.complete(&[evaluated("one", 0.70, None)]);
     world.visit();
     assert_eq!((world.reason("Evaluated").as_str(), world.reason("Published").as_str()), ("True Evaluated", "False Publishing"));
-    assert_eq!(world.status.evaluation.len(), 2, "a name stands once");
+    assert_eq!(world.status.evaluation.len(), 4, "a name stands once");
     world.complete(&[published("one")]);
     world.visit();
     assert_eq!(world.reason("Ready"), "True Published");
@@ -87,10 +87,12 @@ fn a_status_that_was_lost_is_found_again_from_the_jobs() {
 
 #[test]
 fn names_of_jobs_fit_and_tell_models_apart() {
-    let mut world = World::of("volume");
-    world.model.metadata.name = Some("a".repeat(200));
-    let long = world.visit().active.unwrap();
-    assert!(long.len() <= 63, "{long}");
+    for length in [40, 44, 200] {
+        let mut world = World::of("volume");
+        world.model.metadata.name = Some("a".repeat(length));
+        let long = world.visit().active.unwrap();
+        assert!(format!("{long}-999").len() <= 63, "a Job with an index is refused else: {long}");
+    }
     let mut other = World::of("volume");
     other.model.metadata.uid = Some("8".into());
     assert_ne!(World::of("volume").visit().active, other.visit().active);

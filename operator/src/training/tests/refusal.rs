@@ -1,6 +1,13 @@
 //! What is missing or makes no sense is named, and nothing is taken away for it.
 
 use super::*;
+use crate::apply::ApplyError;
+
+/// What the API server says to a write it does not want.
+fn quota() -> kube::Error {
+    let status = serde_json::json!({"status": "Failure", "code": 403, "reason": "Forbidden", "message": "exceeded quota: jobs"});
+    kube::Error::Api(serde_json::from_value(status).unwrap())
+}
 
 #[test]
 fn what_is_missing_is_named_and_what_was_trained_stays() {
@@ -31,6 +38,27 @@ fn what_is_missing_is_named_and_what_was_trained_stays() {
         assert!(world.try_visit().is_err());
         assert_eq!(world.status, before);
     }
+}
+
+#[test]
+fn a_child_that_cannot_be_written_is_named_and_what_was_trained_stays() {
+    let (kind, name) = ("ConfigMap".to_owned(), "chat-training".to_owned());
+    let taken = ApplyError::Taken { kind: kind.clone(), name: name.clone(), holder: "somebody else".into() };
+    let refused = ApplyError::Write { kind: "Job".into(), name: "chat-fit-0".into(), source: Box::new(quota()) };
+    for (error, reason, words) in [(taken, "NameTaken", "ConfigMap chat-training"), (refused, "NotWritten", "exceeded quota: jobs")] {
+        let mut world = World::trained("volume");
+        let problem = report::unwritten(&error).unwrap();
+        (world.findings, world.status) = report::of_problem(&problem, &world.status, Some(2), world.now);
+        assert_eq!(world.reason("DataPrepared"), format!("False {reason}"));
+        assert_eq!(world.reason("Ready"), format!("False {reason}"));
+        assert!(world.message("Ready").contains(words), "{}", world.message("Ready"));
+        assert_eq!((world.status.observed_generation, world.reason("Published").as_str()), (Some(2), "True Published"));
+        assert_eq!(world.status.bundle.as_ref().unwrap().digest, "one");
+        world.visit();
+        assert_eq!((world.reason("Ready").as_str(), world.created.len()), ("True Published", 0), "once it can be written");
+    }
+    let unreachable = ApplyError::Write { kind, name, source: Box::new(kube::Error::LinesCodecMaxLineLengthExceeded) };
+    assert_eq!(report::unwritten(&unreachable), None);
 }
 
 #[test]
