@@ -4,6 +4,8 @@
 //! and is dropped with the body, whoever ends it. An expert that dies half-way ends the client's stream as an error: an event that says
 //! so where it is a stream of events, then a broken connection, and never `[DONE]`.
 
+mod watched;
+
 use std::{
     future::Future,
     pin::Pin,
@@ -22,6 +24,7 @@ use crate::{
     meter::{Later, Meter},
     metrics::CutCause,
 };
+use watched::Watched;
 
 /// Ends a response that cannot be ended properly: the server breaks the connection or resets the stream.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +43,8 @@ pub enum Outgoing {
     },
     /// Still coming.
     Relay(Box<Relay>),
+    /// Either, for a client that may leave it unread.
+    Watched(Watched),
 }
 
 impl Outgoing {
@@ -47,6 +52,12 @@ impl Outgoing {
     #[must_use]
     pub fn plain(bytes: Bytes) -> Self {
         Self::Whole { bytes, meter: None }
+    }
+
+    /// Taken away where the client leaves it unread for so long.
+    #[must_use]
+    pub fn watched(self, patience: Duration) -> Self {
+        Self::Watched(Watched::new(self, patience))
     }
 }
 
@@ -59,17 +70,23 @@ impl Body for Outgoing {
             Self::Whole { bytes, .. } if bytes.is_empty() => Poll::Ready(None),
             Self::Whole { bytes, .. } => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Relay(relay) => relay.poll(context),
+            Self::Watched(watched) => watched.poll(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Whole { bytes, .. } if bytes.is_empty())
+        match self {
+            Self::Whole { bytes, .. } => bytes.is_empty(),
+            Self::Relay(_) => false,
+            Self::Watched(watched) => watched.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole { bytes, .. } => SizeHint::with_exact(bytes.len() as u64),
             Self::Relay(_) => SizeHint::default(),
+            Self::Watched(watched) => watched.size_hint(),
         }
     }
 }

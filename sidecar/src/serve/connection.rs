@@ -12,7 +12,8 @@ use std::{
     time::Duration,
 };
 
-use hyper::service::service_fn;
+use http::{Request, Version};
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::Watcher},
@@ -123,9 +124,14 @@ where
     let spoke = Arc::new(AtomicBool::new(false));
     let service = {
         let spoke = spoke.clone();
-        service_fn(move |request| {
+        service_fn(move |request: Request<Incoming>| {
             spoke.store(true, Ordering::Relaxed);
-            routes::answer(shared.clone(), request)
+            let is_http2 = request.version() == Version::HTTP_2;
+            let answer = routes::answer(shared.clone(), request);
+            async move {
+                // Of HTTP/1.1 the connection is `Patient` enough.
+                answer.await.map(|answer| if is_http2 { answer.map(|body| body.watched(idle)) } else { answer })
+            }
         })
     };
     let connection = watcher.watch(server.serve_connection(TokioIo::new(Patient::new(stream, idle)), service));
@@ -147,7 +153,8 @@ fn ended(result: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
 }
 
 /// A stream whose writes may not stand still for longer than a stated time: a client that reads nothing would otherwise hold its
-/// request's place at the expert for ever, since a body is asked for more only when there is room.
+/// request's place at the expert for ever, since a body is asked for more only when there is room. Of HTTP/2, where one stream may be left
+/// unread while the others go on, see `stream::watched`.
 #[derive(Debug)]
 struct Patient<S> {
     inner: S,

@@ -167,6 +167,63 @@ async fn a_client_that_reads_nothing_does_not_hold_its_expert_for_ever() {
     router.counts(r#"expert_router_in_flight{expert="one"}"#, 0.0).await;
 }
 
+/// A stream of HTTP/2 that the client leaves unread while it uses others of the same connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_a_stream_of_http2_unread_does_not_hold_its_expert_for_ever() {
+    let flood: Vec<Step> = std::iter::repeat_with(|| chunk(format!("data: {}\n\n", "x".repeat(1 << 20)))).take(64).collect();
+    let endless = [events(&["begun"], None), flood, vec![Step::Hang]].concat();
+    let expert = Expert::start(move |_, seen| if seen.json()["stream"] == true { endless.clone() } else { chat("ok", None) }).await;
+    let content = snapshot(&[expert_json("one", &expert.url(), json!({}))], json!({}));
+    let router = Router::start_with(|_| content, "--idle-seconds 1").await;
+    let mut client = Http2::connect(router.listen, 64 << 10).await;
+    let mut unread = client.chat(true).await.unwrap();
+    router.counts(r#"expert_router_requests_total{endpoint="chat_completions",outcome="client_gone",status="2xx"}"#, 1.0).await;
+    router.counts(r#"expert_router_in_flight{expert="one"}"#, 0.0).await;
+    assert!(client.chat(false).await.unwrap().data().await.unwrap().is_ok());
+    // Read at last, it is known to be no whole answer.
+    let mut end = None;
+    while let Some(Ok(piece)) = unread.data().await.inspect(|piece| end = Some(piece.is_ok())) {
+        unread.flow_control().release_capacity(piece.len()).unwrap();
+    }
+    assert_eq!(end, Some(false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_http2_that_takes_nothing_of_a_whole_answer_does_not_hold_its_expert_either() {
+    let (_, router) = one("--idle-seconds 1").await;
+    let mut client = Http2::connect(router.listen, 0).await;
+    let _unread = client.chat(false).await.unwrap();
+    router.counts(r#"expert_router_requests_total{endpoint="chat_completions",outcome="ok",status="2xx"}"#, 1.0).await;
+    router.counts(r#"expert_router_in_flight{expert="one"}"#, 0.0).await;
+}
+
+/// A client that reads what it is told to.
+struct Http2 {
+    sender: h2::client::SendRequest<bytes::Bytes>,
+    address: SocketAddr,
+}
+
+impl Http2 {
+    /// `window`: of each stream; all of them together have room.
+    async fn connect(address: SocketAddr, window: u32) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(window).initial_connection_window_size(1 << 20);
+        let (sender, connection) = builder.handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        Self { sender, address }
+    }
+
+    /// To the answer's head.
+    async fn chat(&mut self, stream: bool) -> Result<h2::RecvStream, h2::Error> {
+        let body = json!({"model": "one", "stream": stream, "messages": [{"role": "user", "content": "?"}]}).to_string();
+        let request = http::Request::post(format!("http://{}/v1/chat/completions", self.address)).body(()).unwrap();
+        let (answer, mut sending) = self.sender.send_request(request, false)?;
+        sending.send_data(body.into(), true)?;
+        Ok(answer.await?.into_body())
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_experts_that_can_take_a_request_are_asked_and_without_one_the_need_is_named() {
     let (plain, able) = (Expert::always(chat("plain", None)).await, Expert::always(chat("able", None)).await);
