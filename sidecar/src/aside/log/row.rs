@@ -107,14 +107,25 @@ fn message(item: &Value) -> Option<Value> {
     Some(json!({"role": role, "content": content}))
 }
 
-/// The text of an answer, of its first choice where there are several.
+/// The text of an answer, of its first choice where there are several. None where it was cut at the most tokens the client would have: that
+/// is not what the expert has to say.
 fn answered(endpoint: Endpoint, stream: bool, answer: &[u8]) -> Option<String> {
     if !stream {
-        return whole(endpoint, &serde_json::from_slice(answer).ok()?);
+        let body = serde_json::from_slice(answer).ok()?;
+        return if is_cut(endpoint, &body) { None } else { whole(endpoint, &body) };
     }
     let text = std::str::from_utf8(answer).ok()?;
     let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data:")?.trim()).ok());
-    Some(events.filter_map(|event| piece(endpoint, &event)).collect())
+    events.map(|event| if is_cut(endpoint, &event) { None } else { Some(piece(endpoint, &event).unwrap_or_default()) }).collect()
+}
+
+/// Whether an answer, or the event that ends one, says that there was more to come.
+fn is_cut(endpoint: Endpoint, body: &Value) -> bool {
+    match endpoint {
+        Endpoint::ChatCompletions | Endpoint::Completions => first(body).is_some_and(|choice| choice["finish_reason"] == "length"),
+        Endpoint::Responses => body["status"] == "incomplete" || body["type"] == "response.incomplete",
+        Endpoint::Embeddings => false,
+    }
 }
 
 fn first(value: &Value) -> Option<&Value> {
@@ -221,6 +232,39 @@ mod tests {
         let responses = row(Endpoint::Responses, json!({"input": "x", "stream": true}), Some(streamed));
         assert_eq!(response(&responses).as_deref(), Some("four"));
         assert_eq!(response(&row(Endpoint::Completions, json!({"prompt": "x"}), None)), None);
+    }
+
+    #[test]
+    fn an_answer_that_was_cut_short_is_no_response() {
+        let chat = json!({"messages": [{"role": "user", "content": "x"}], "max_tokens": 1});
+        let (prompt, input) = (json!({"prompt": "x", "max_tokens": 1}), json!({"input": "x", "max_output_tokens": 1}));
+        let streamed = |body: &Value| {
+            let mut body = body.clone();
+            body["stream"] = json!(true);
+            body
+        };
+        let [cut, stops, of_other] = [("length", 0), ("stop", 0), ("length", 1)].map(|(why, index)| {
+            format!(
+                "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"on\"}},\"finish_reason\":null}}]}}\n\n\
+                 data: {{\"choices\":[{{\"index\":{index},\"delta\":{{}},\"finish_reason\":\"{why}\"}}]}}\n\ndata: [DONE]\n\n"
+            )
+        });
+        let events = "data: {\"type\":\"response.output_text.delta\",\"delta\":\"on\"}\n\n\
+                      data: {\"type\":\"response.incomplete\",\"response\":{\"status\":\"incomplete\"}}\n\n";
+        for (endpoint, body, answer, response) in [
+            (Endpoint::ChatCompletions, &chat, r#"{"choices":[{"message":{"content":"on"},"finish_reason":"length"}]}"#, None),
+            (Endpoint::ChatCompletions, &chat, r#"{"choices":[{"message":{"content":"on"},"finish_reason":"stop"}]}"#, Some("on")),
+            (Endpoint::ChatCompletions, &streamed(&chat), cut.as_str(), None),
+            (Endpoint::ChatCompletions, &streamed(&chat), stops.as_str(), Some("on")),
+            (Endpoint::ChatCompletions, &streamed(&chat), of_other.as_str(), Some("on")),
+            (Endpoint::Completions, &prompt, r#"{"choices":[{"text":"on","finish_reason":"length"}]}"#, None),
+            (Endpoint::Responses, &input, r#"{"status":"incomplete","output":[{"content":[{"type":"output_text","text":"on"}]}]}"#, None),
+            (Endpoint::Responses, &streamed(&input), events, None),
+        ] {
+            let row = row(endpoint, body.clone(), Some(answer));
+            let outcome = &row["outcomes"][0];
+            assert_eq!((outcome["expert"].as_str(), outcome["response"].as_str()), (Some("small"), response), "{answer}");
+        }
     }
 
     #[test]
