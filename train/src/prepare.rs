@@ -26,7 +26,7 @@ use clap::Args;
 use routing::snapshot::Expert;
 use serde::Serialize;
 
-pub use adopt::adopt;
+pub use adopt::{Adopted, adopt};
 pub use asking::{Asked, Ending};
 pub use experts::{experts_of, read_experts};
 pub use options::PrepareOptions;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     outcomes::{self, Reader},
-    prepare::{self, Ending, PrepareOptions, adopt},
+    prepare::{self, Adopted, Ending, PrepareOptions, adopt},
     store::Store,
 };
 
@@ -31,11 +31,11 @@ impl PrepareJob {
         let folder = out.parent().unwrap_or(Path::new("")).to_owned();
         std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let queries = self.local_queries(&folder)?;
-        let options = self.options(&spec)?;
         let adopted = adopt(&out, &folder, &self.ids(&queries)?)?;
-        if adopted > 0 {
-            eprintln!("{adopted} answers of earlier preparations are taken over");
+        if adopted.answers > 0 {
+            eprintln!("{} answers of other journals are taken over", adopted.answers);
         }
+        let options = self.options(&spec, &adopted)?;
         let experts = prepare::read_experts(&self.common.manifest, &options)?;
         let prepared = prepare::prepare(&queries, &experts, &out, &options)?;
         let out_of_money = match prepared.ending {
@@ -46,19 +46,19 @@ impl PrepareJob {
         Ok(Prepared {
             done: count(prepared.outcomes),
             total: count(prepared.wanted),
-            spent_usd: prepared.spent_usd,
+            spent_usd: prepared.spent_usd + adopted.elsewhere_usd(self.parts),
             out_of_money,
             parts: self.parts,
             digest: digest(&out)?,
         })
     }
 
-    fn options(&self, spec: &Spec) -> Result<PrepareOptions> {
+    fn options(&self, spec: &Spec, adopted: &Adopted) -> Result<PrepareOptions> {
         let encoder = spec.model.spec.scoring.encoder.as_ref().map(PathBuf::from);
         Ok(PrepareOptions {
             shard: Some(format!("{}/{}", self.index, self.parts)),
             concurrency: self.concurrency,
-            max_cost_usd: self.max_cost_usd.map(|most| most / f64::from(self.parts)),
+            max_cost_usd: self.max_cost_usd.map(|most| adopted.limit_usd(most, self.parts)),
             encoder: encoder.or_else(|| std::env::var_os("EXPERT_ROUTER_ENCODER").map(PathBuf::from)),
             secrets: self.secrets.clone(),
             fingerprints: fingerprints(self.fingerprints.as_deref())?,

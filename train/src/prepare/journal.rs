@@ -2,10 +2,10 @@
 //!
 //! In: events. Out: a file of JSON lines that is only ever appended to, and what can be read from it: the answers, and what was spent. An
 //! answer counts as kept once it is on the disk. Of a line that a crash cut short nothing is taken. A request without an answer may have
-//! been paid for: it counts with its worst case.
+//! been paid for: it counts with its worst case. What was paid counts in the journal of whoever asked, and in no other.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs::{File, TryLockError},
     io::{BufRead, BufReader, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -26,8 +26,15 @@ enum Event {
     Sent { id: String, expert: String, asked: String, usd: f64 },
     /// Answered with an error, which costs nothing.
     Failed { id: String, expert: String, asked: String },
-    /// Answered.
-    Answered { id: String, expert: String, asked: String, outcome: Box<Outcome> },
+    /// Answered; `elsewhere`: to a request of another journal, which counts what it cost.
+    Answered {
+        id: String,
+        expert: String,
+        asked: String,
+        outcome: Box<Outcome>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        elsewhere: bool,
+    },
 }
 
 /// What a journal knows.
@@ -35,10 +42,8 @@ enum Event {
 pub(super) struct Answers {
     /// The answers, not yet scored.
     pub(super) found: HashMap<Key, Outcome>,
-    /// What they cost, and what may have been paid for beside.
+    /// What those asked for here cost, and what may have been paid for beside: requests without an answer, answers whose cost nobody told.
     pub(super) spent_usd: f64,
-    /// That which may have been paid for: by requests without an answer, and by answers whose cost nobody told.
-    pub(super) unsure_usd: HashMap<Key, f64>,
 }
 
 impl Answers {
@@ -47,14 +52,6 @@ impl Answers {
         let (count, sum) = tokens.fold((0, 0.0), |(count, sum), tokens| (count + 1, sum + tokens));
         (count > 0).then(|| sum / f64::from(count))
     }
-}
-
-/// What one journal takes over from another.
-pub(super) struct Adopted {
-    pub(super) key: Key,
-    pub(super) outcome: Option<Outcome>,
-    /// What may have been paid for beside.
-    pub(super) unsure_usd: Option<f64>,
 }
 
 /// An open journal. One process at a time has it.
@@ -96,30 +93,20 @@ impl Journal {
     }
 
     pub(super) fn answered(&self, key: &Key, outcome: Outcome) -> Result<()> {
-        self.answer(key, outcome, true)
+        self.answer(key, outcome, false)
     }
 
-    fn answer(&self, key: &Key, outcome: Outcome, durable: bool) -> Result<()> {
-        let Key { id, expert, asked } = key.clone();
-        self.append(&Event::Answered { id, expert, asked, outcome: Box::new(outcome) }, durable)
-    }
-
-    /// What another journal had.
-    pub(super) fn adopt(&self, adopted: &[Adopted]) -> Result<()> {
-        for Adopted { key, outcome, unsure_usd } in adopted {
-            // An answer ends a request before it; it tells its cost, or what that request may have cost counts.
-            let is_told = outcome.as_ref().is_some_and(|outcome| outcome.cost_usd.is_some());
-            let answer = |outcome: &Outcome| self.answer(key, outcome.clone(), false);
-            if is_told {
-                outcome.iter().try_for_each(answer)?;
-            }
-            unsure_usd.iter().try_for_each(|usd| self.sent(key, *usd))?;
-            if !is_told {
-                outcome.iter().try_for_each(answer)?;
-            }
-        }
+    /// Answers that other journals have.
+    pub(super) fn adopt(&self, answers: Vec<(Key, Outcome)>) -> Result<()> {
+        answers.into_iter().try_for_each(|(key, outcome)| self.answer(&key, outcome, true))?;
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.file.sync_data().with_context(|| format!("writing the journal {}", self.path.display()))
+    }
+
+    /// One from elsewhere is safe there: all such are made durable together.
+    fn answer(&self, key: &Key, outcome: Outcome, elsewhere: bool) -> Result<()> {
+        let Key { id, expert, asked } = key.clone();
+        self.append(&Event::Answered { id, expert, asked, outcome: Box::new(outcome), elsewhere }, !elsewhere)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -164,7 +151,8 @@ pub(super) fn read(path: &Path) -> Result<Answers> {
         Err(error) => return Err(error).with_context(|| format!("opening the journal {}", path.display())),
     };
     let mut lines = BufReader::new(file);
-    let (mut answers, mut open, mut buffer, mut number) = (Answers::default(), HashMap::<Key, Vec<f64>>::new(), Vec::new(), 0);
+    // In an order, so that the sum is the same to the last digit whenever it is read.
+    let (mut answers, mut open, mut buffer, mut number) = (Answers::default(), BTreeMap::<Key, Vec<f64>>::new(), Vec::new(), 0);
     loop {
         buffer.clear();
         number += 1;
@@ -175,27 +163,23 @@ pub(super) fn read(path: &Path) -> Result<Answers> {
         let event = serde_json::from_slice(&buffer).with_context(|| format!("{}:{number}: not a line of a journal", path.display()))?;
         answers.take(event, &mut open);
     }
-    for (key, most) in open {
-        *answers.unsure_usd.entry(key).or_default() += most.iter().sum::<f64>();
-    }
-    answers.spent_usd += answers.unsure_usd.values().sum::<f64>();
+    answers.spent_usd += open.values().flatten().sum::<f64>();
     Ok(answers)
 }
 
 impl Answers {
-    fn take(&mut self, event: Event, open: &mut HashMap<Key, Vec<f64>>) {
+    fn take(&mut self, event: Event, open: &mut BTreeMap<Key, Vec<f64>>) {
         match event {
             Event::Sent { id, expert, asked, usd } => open.entry(Key { id, expert, asked }).or_default().push(usd),
             Event::Failed { id, expert, asked } => {
                 open.get_mut(&Key { id, expert, asked }).and_then(Vec::pop);
             }
-            Event::Answered { id, expert, asked, outcome } => {
+            Event::Answered { id, expert, asked, outcome, elsewhere } => {
                 let key = Key { id, expert, asked };
-                let most = open.get_mut(&key).and_then(Vec::pop);
-                match (outcome.cost_usd, most) {
-                    (Some(cost), _) => self.spent_usd += cost,
-                    (None, Some(most)) => *self.unsure_usd.entry(key.clone()).or_default() += most,
-                    (None, None) => {}
+                // An answer from elsewhere ends no request of this journal: that one may have been paid for beside.
+                if !elsewhere {
+                    let most = open.get_mut(&key).and_then(Vec::pop);
+                    self.spent_usd += outcome.cost_usd.or(most).unwrap_or(0.0);
                 }
                 self.found.insert(key, *outcome);
             }
@@ -235,6 +219,18 @@ mod tests {
         assert_eq!(answers.found.len(), 1);
         assert!((answers.spent_usd - 2.5).abs() < 1e-12, "{}", answers.spent_usd);
         assert_eq!(answers.mean_completion_tokens("atlas"), Some(3.0));
+    }
+
+    #[test]
+    fn an_answer_from_elsewhere_costs_nothing_here_and_ends_no_request() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("j");
+        let journal = Journal::open(&path, false).unwrap();
+        journal.sent(&key("a"), 2.0).unwrap();
+        journal.adopt(vec![(key("a"), outcome(0.5)), (key("b"), outcome(8.0))]).unwrap();
+        let answers = read(&path).unwrap();
+        assert_eq!(answers.found.len(), 2);
+        assert!((answers.spent_usd - 2.0).abs() < 1e-12, "{}", answers.spent_usd);
     }
 
     #[test]

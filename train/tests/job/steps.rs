@@ -136,6 +136,16 @@ impl Site {
     fn requests(&self) -> usize {
         self.experts.iter().map(|(_, expert)| expert.requests().len()).sum()
     }
+
+    /// Prepares these queries, one part after another.
+    async fn prepare_all(&self, queries: &[usize], parts: usize, more: &[&str]) -> Vec<Prepared> {
+        self.write("queries.jsonl", &queries.iter().map(|at| format!("{}\n", query(*at))).collect::<String>());
+        let mut all = Vec::new();
+        for index in 0..parts {
+            all.push(self.prepare(index, parts, more).await);
+        }
+        all
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -211,6 +221,45 @@ async fn money_is_shared_by_the_parts_and_running_out_of_it_is_no_failure() {
     let rich = site.prepare(0, 2, &["--max-cost-usd", "100"]).await;
     assert_eq!((rich.out_of_money, rich.done), (false, rich.total));
     assert_eq!(site.requests(), QUERIES, "{before} were asked before");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_paid_counts_once_wherever_queries_go() {
+    let site = Site::new().await;
+    for name in ["atlas", "birch"] {
+        site.write(&format!("secrets/keys/{name}"), "hush-hush\n");
+    }
+    site.manifest(&[("atlas", "0.02"), ("birch", "0.005")], "");
+    let all: Vec<usize> = (0..12).collect();
+    // The last comes first, so that all are in the other part.
+    let rotated: Vec<usize> = [11].into_iter().chain(0..11).collect();
+    let inserted: Vec<usize> = [12].into_iter().chain(0..12).collect();
+    let every: Vec<usize> = (0..16).collect();
+    let paid =
+        || site.experts.iter().zip([0.02, 0.005, 0.0]).map(|((_, expert), price)| expert.requests().len() as f64 * price).sum::<f64>();
+    for (queries, parts, asked) in [
+        (&all[..], 2, 12),
+        (&rotated[..], 2, 12),
+        (&inserted[..], 2, 13),
+        (&[0, 1, 2, 13][..], 1, 14),
+        (&[1, 2, 3, 4, 5, 14][..], 3, 15),
+        (&every[..], 2, 16),
+        (&every[8..], 3, 16),
+        (&every[..4], 1, 16),
+        (&rotated[..], 2, 16),
+    ] {
+        let spent: f64 = site.prepare_all(queries, parts, &[]).await.iter().map(|part| part.spent_usd).sum();
+        assert_eq!(site.requests(), 2 * asked, "{queries:?} in {parts}");
+        assert!((spent - paid()).abs() < 1e-9, "{queries:?} in {parts}: {spent}");
+    }
+    // 0.4 is spent: the limit holds whatever each part spent before.
+    let many: Vec<usize> = (0..40).collect();
+    for parts in [3, 1, 2] {
+        let found = site.prepare_all(&many, parts, &["--max-cost-usd", "0.4501"]).await;
+        let spent: f64 = found.iter().map(|part| part.spent_usd).sum();
+        assert!((spent - paid()).abs() < 1e-9 && spent > 0.4 && spent < 0.4501, "{parts}: {spent}");
+        assert!(found.iter().any(|part| part.out_of_money), "{found:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
