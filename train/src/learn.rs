@@ -21,7 +21,7 @@ use crate::{
     recipe::{self, LossChoice, Recipe, RouterKind, Setting},
     router::{ExportError, Router},
     settings::{Settings, expected_tokens, present_mean},
-    targets::Targets,
+    targets::{self, Targets},
     views::{Views, WordOptions, WordSpace},
 };
 
@@ -186,7 +186,7 @@ pub fn learn(from: Sources<'_>, options: &LearnOptions, progress: &(dyn Fn(&str)
     if recipes.iter().any(Recipe::reads_published) {
         views.embedding = Some(embed(needed()?, &data.texts, progress)?);
     }
-    let best_single = most(scores.targets.expert_means.iter().copied());
+    let best_single = targets::best_single(&data.score).unwrap_or(0);
     let problem = Problem { data, chooser, encoder, views: &views, scores: &scores, shares: &shares, tuned, best_single, options };
     let tried = problem.try_all(recipes, progress)?;
     let chosen = compare::best(&tried.candidates, options.objective);
@@ -205,11 +205,6 @@ pub fn embed(encoder: &Encoder, texts: &[String], progress: &(dyn Fn(&str) + Syn
             progress(&format!("embedded {done} of {total} queries"));
         }
     })
-}
-
-/// The place of the largest; of equal ones the first.
-fn most(values: impl Iterator<Item = f32>) -> usize {
-    values.enumerate().fold((0, f32::NEG_INFINITY), |best, (at, value)| if value > best.1 { (at, value) } else { best }).0
 }
 
 #[cfg(test)]

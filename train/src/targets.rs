@@ -87,19 +87,27 @@ impl Targets {
     }
 }
 
-/// The mean of each expert as training has it, by which it calls one the best.
+/// The expert with the best mean; of equal ones the first. Choices are compared with it on the rows it has a score in: one scored on fewer
+/// than half of the rows that make others sure is none to rest all on, however good it may be.
 #[must_use]
-pub fn expert_means(score: &Array2<f32>) -> Array1<f32> {
+pub fn best_single(score: &Array2<f32>) -> Option<usize> {
     let (means, deviation) = two_way(score);
-    drawn_in(means, &deviation)
+    let (means, counts) = (drawn_in(means, &deviation), scored_rows(score));
+    let sure = counts.iter().copied().max().unwrap_or(0);
+    let known = |expert: &usize| counts[*expert] > 0 && 2 * counts[*expert] >= sure;
+    (0..means.len()).filter(known).reduce(|best, at| if means[at] > means[best] { at } else { best })
+}
+
+/// Rows in which each expert has a score, as far as more of them make its mean any surer.
+fn scored_rows(score: &Array2<f32>) -> Vec<usize> {
+    let of = |column: ArrayView1<'_, f32>| column.iter().filter(|value| !value.is_nan()).count().min(SURE_ROWS);
+    score.columns().into_iter().map(of).collect()
 }
 
 /// Means of experts with few scored rows drawn to what all experts have in common, by the share of rows that they lack: one that was lucky
-/// on the few queries it was asked must not be called the best, on whose rows alone all else is then compared. Few is less than
-/// [`SURE_ROWS`], and less than others have.
+/// on the few queries it was asked is not thereby good. Few is less than [`SURE_ROWS`], and less than others have.
 fn drawn_in(means: Array1<f32>, deviation: &Array2<f32>) -> Array1<f32> {
-    let scored = |column: ArrayView1<'_, f32>| column.iter().filter(|value| !value.is_nan()).count().min(SURE_ROWS);
-    let counts: Vec<usize> = deviation.columns().into_iter().map(scored).collect();
+    let counts = scored_rows(deviation);
     let (sure, all) = (counts.iter().copied().max().unwrap_or(0), counts.iter().sum::<usize>());
     let sum: f64 = means.iter().zip(&counts).map(|(mean, count)| f64::from(*mean) * *count as f64).sum();
     let common = (sum / all.max(1) as f64) as f32;
@@ -193,88 +201,4 @@ fn clipped(tokens: &Array2<f32>) -> Array2<f32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use ndarray::{Array2, Axis, array};
-
-    use super::{around_means, drawn_in, expert_means, labels, soft_labels, two_way};
-    use crate::random::Random;
-
-    #[test]
-    fn an_expert_scored_on_easy_queries_only_is_not_thereby_better() {
-        let (a, b, missing) = (0.0, 0.2, f32::NAN);
-        let score = array![[a, b, 0.1], [0.5 + a, 0.5 + b, missing], [0.7 + a, 0.7 + b, missing], [0.1 + a, missing, 0.2]];
-        let (means, deviation) = two_way(&score);
-        assert!((means[1] - means[0] - 0.2).abs() < 1e-3 && (means[2] - means[0] - 0.1).abs() < 1e-3, "{means}");
-        assert!(deviation.iter().all(|value| value.is_nan() || value.abs() < 1e-3), "{deviation}");
-    }
-
-    #[test]
-    fn with_nothing_missing_means_are_means() {
-        let (means, deviation) = two_way(&array![[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]]);
-        assert!((means[0] - 2.0 / 3.0).abs() < 1e-6 && (means[1] - 1.0 / 3.0).abs() < 1e-6, "{means}");
-        assert!(deviation.sum_axis(Axis(1)).iter().all(|sum| sum.abs() < 1e-6));
-    }
-
-    #[test]
-    fn soft_labels_leave_out_what_is_missing_and_rows_with_a_single_score() {
-        let labels = soft_labels(&array![[1.0, 0.9, f32::NAN], [1.0, f32::NAN, f32::NAN]], 10.0);
-        // Two of three share two thirds.
-        let share = 2.0 / 3.0 / (1.0 + (-1.0_f32).exp());
-        assert!((labels[[0, 0]] - share).abs() < 1e-6 && labels[[0, 2]].is_nan() && labels.row(1).iter().all(|share| share.is_nan()));
-        let (means, deviation) = around_means(&labels);
-        assert!((means[0] - share).abs() < 1e-6 && deviation[[0, 0]].abs() < 1e-6 && deviation[[1, 0]].is_nan());
-    }
-
-    #[test]
-    fn an_expert_that_was_lucky_on_a_few_rows_is_not_the_best() {
-        let mut random = Random::new(4, 0);
-        let chances = [0.7, 0.5, 0.0];
-        let score = Array2::from_shape_fn((300, 3), |(row, expert)| match (expert, row % 75) {
-            (2, 0) => 1.0,
-            (2, _) => f32::NAN,
-            _ => f32::from(u8::from(random.uniform() < chances[expert])),
-        });
-        let (means, deviation) = two_way(&score);
-        assert!(means[2] > means[0] && means[0] > means[1], "as they stand: {means}");
-        let drawn = drawn_in(means.clone(), &deviation);
-        assert_eq!((drawn[0], drawn[1]), (means[0], means[1]));
-        assert!(drawn[2] > drawn[1] && drawn[2] < drawn[0], "{drawn}");
-        assert_eq!(expert_means(&score), drawn);
-        // Few rows are no reason where all have as few, nor more than enough where others have more.
-        let few = array![[1.0, 0.0], [1.0, 1.0]];
-        assert_eq!(expert_means(&few), two_way(&few).0);
-        let mut many = Array2::from_shape_fn((300, 2), |(row, expert)| (row % 3 + expert) as f32);
-        many.slice_mut(ndarray::s![100.., 1]).fill(f32::NAN);
-        assert_eq!(expert_means(&many), two_way(&many).0);
-        many[[0, 1]] = f32::NAN;
-        assert_ne!(expert_means(&many)[1], two_way(&many).0[1]);
-    }
-
-    #[test]
-    fn equal_experts_have_equal_mean_shares_whoever_was_asked_beside_them() {
-        // All four are asked on half of the rows, the last two are not on the others.
-        let score = Array2::from_shape_fn((40, 4), |(row, expert)| {
-            let right = f32::from(u8::from((row / 2 + expert).is_multiple_of(4)));
-            if row % 2 == 1 && expert >= 2 { f32::NAN } else { right }
-        });
-        let equal = Array2::from_shape_fn((40, 4), |(row, expert)| if score[[row, expert]].is_nan() { f32::NAN } else { 0.5 });
-        let means = around_means(&soft_labels(&equal, 10.0)).0;
-        assert!(means.iter().all(|mean| (mean - 0.25).abs() < 1e-6), "{means}");
-        let labels = soft_labels(&score, 10.0);
-        let sums = labels.mapv(|share| if share.is_nan() { 0.0 } else { share }).sum_axis(Axis(1));
-        assert!(sums.iter().enumerate().all(|(row, sum)| (sum - [1.0, 0.5][row % 2]).abs() < 1e-6), "{sums}");
-    }
-
-    #[test]
-    fn rare_labels_join_their_family_and_lone_ones_are_dropped() {
-        let mut names = vec!["m:law".to_owned(); 20];
-        names.extend(vec!["m:art".to_owned(); 6]);
-        names.extend(vec!["m:sea".to_owned(); 7]);
-        names.extend(vec!["rare".to_owned(); 3]);
-        names.push(String::new());
-        let (matrix, found) = labels(&names);
-        assert_eq!(found, ["m", "m:law"]);
-        assert_eq!(matrix.sum_axis(Axis(0)).to_vec(), [13.0, 20.0]);
-        assert_eq!(labels(&vec!["one".to_owned(); 30]).1.len(), 0);
-    }
-}
+mod tests;
