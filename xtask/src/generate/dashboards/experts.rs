@@ -101,7 +101,7 @@ fn failures() -> Row {
                 "Share of attempts that failed",
                 "Failed attempts of all attempts over ten minutes; faults of requests and clients that left are not counted.",
                 [query(
-                    "sum by (router, expert) (namespace_router_expert:expert_router_attempt_failures:ratio10m)",
+                    "max by (router, expert) (namespace_router_expert:expert_router_attempt_failures:ratio10m)",
                     "{{router}} / {{expert}}",
                 )],
             ),

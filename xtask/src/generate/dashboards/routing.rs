@@ -143,11 +143,12 @@ fn request_time() -> Row {
             lines(
                 Unit::Seconds,
                 "Added by the router",
-                "Mean time of a request in which no expert was at work: reading, deciding, and passing on. What is above the decision time \
-                 is the network of the clients and the proxy itself.",
+                "Mean time of a request in which the expert that answered was not at work: reading, deciding, and passing on, and experts \
+                 that failed before it. What is above the decision time is the network of the clients and the proxy itself. Of all experts, \
+                 whichever are chosen above.",
                 [query(
                     "clamp_min(sum by (router) (rate(expert_router_request_duration_seconds_sum[$__rate_interval])) - \
-                     sum by (router) (rate(gen_ai_client_operation_duration_seconds_sum[$__rate_interval])), 0) / \
+                     sum by (router) (rate(gen_ai_client_operation_duration_seconds_sum{gen_ai_provider_name=~\".*\"}[$__rate_interval])), 0) / \
                      (sum by (router) (rate(expert_router_request_duration_seconds_count[$__rate_interval])) > 0)",
                     "{{router}}",
                 )],

@@ -94,12 +94,13 @@ fn is_label(word: &str) -> bool {
     word == "namespace" || sidecar::metrics::METRICS.iter().any(|metric| metric.labels.contains(&word))
 }
 
-/// Writes the matchers before those that are there, and gives what remains of the expression.
+/// Writes the matchers before those that are there, and gives what remains of the expression. What it says itself of a label holds.
 fn matchers<'a>(scoped: &mut String, labels: &[&str], variables: &[Variable], after: &'a str) -> &'a str {
     let mut own = String::new();
+    let said = after.strip_prefix('{').and_then(|rest| rest.split_once('}')).map_or("", |(said, _)| said);
     for variable in variables {
         let (label, name) = (variable.label(labels), variable.name());
-        if labels.contains(&label) {
+        if labels.contains(&label) && !said.contains(&format!("{label}=")) {
             // Writing to a String cannot fail.
             let _ = write!(own, "{}{label}=~\"${name}\"", if own.is_empty() { "" } else { ", " });
         }
@@ -131,6 +132,10 @@ mod tests {
 
     #[test]
     fn metrics_get_the_matchers_of_the_labels_they_have() {
+        check(
+            "gen_ai_client_token_usage_sum{gen_ai_provider_name=~\".*\"}",
+            "gen_ai_client_token_usage_sum{namespace=~\"$namespace\", router=~\"$router\", gen_ai_provider_name=~\".*\"}",
+        );
         check("expert_router_sessions > 1", "expert_router_sessions{namespace=~\"$namespace\", router=~\"$router\"} > 1");
         check(
             "sum by (expert) (rate(expert_router_decisions_total{reason!=\"cost\"}[5m]))",

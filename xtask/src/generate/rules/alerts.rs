@@ -255,7 +255,10 @@ fn operator() -> Vec<Alert> {
         Alert {
             name: "ExpertRouterOperatorNotLeading",
             runbook: "operator-not-leading",
-            expression: "sum by (namespace, job) (expert_router_operator_leading) == 0",
+            // One that does not run shows nothing, not even that it does not lead.
+            expression: "sum by (namespace, job) (expert_router_operator_leading) == 0 or \
+                 0 * (sum by (namespace, job) (last_over_time(expert_router_operator_leading[1h])) unless \
+                 sum by (namespace, job) (expert_router_operator_leading))",
             wait: "5m",
             severity: "critical",
             summary: "No replica of the operator leads",
