@@ -21,7 +21,8 @@ const UNFINISHED: &str = ".part";
 /// A folder of files.
 pub(super) struct Files {
     folder: PathBuf,
-    stem: String,
+    /// Whose files they are, unlike any other that writes to the folder.
+    who: String,
     begun: u32,
     current: Option<Current>,
     counters: LogCounters,
@@ -39,17 +40,9 @@ impl Files {
     /// Opens the folder, and finishes what others left behind.
     pub(super) fn open(folder: &Path, counters: LogCounters) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host: String = host.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect();
-        let files = Self {
-            folder: folder.to_owned(),
-            // By time, so that their order by name is that by age.
-            stem: format!("{BEGINNING}{now:014}-{host}-{}", std::process::id()),
-            begun: 0,
-            current: None,
-            counters,
-        };
+        let files = Self { folder: folder.to_owned(), who: format!("{host}-{}", std::process::id()), begun: 0, current: None, counters };
         files.adopt();
         Ok(files)
     }
@@ -93,7 +86,9 @@ impl Files {
 
     fn begin(&mut self, max_total_bytes: u64) -> io::Result<Current> {
         self.begun += 1;
-        let name = format!("{}-{:06}{ENDING}", self.stem, self.begun);
+        // By its own time, so that the order of all files by name is that by age, whoever wrote them and since when.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let name = format!("{BEGINNING}{now:014}-{}-{:06}{ENDING}", self.who, self.begun);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.folder.join(format!(".{name}{UNFINISHED}")))?;
         // Where locks are unknown, files that are left behind stay as they are.
         let _ = file.try_lock();
@@ -214,6 +209,24 @@ mod tests {
         assert!(text.len() <= 64 && text.ends_with("18 4567\n19 4567\n"), "{text}");
         assert_eq!(files.counters.deleted.get(), 10 - kept.len() as u64);
         assert!(folder.path().join("something-else.jsonl").exists());
+    }
+
+    #[test]
+    fn of_two_processes_the_oldest_files_go_and_not_those_of_who_began_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let [mut first, mut second] = ["a-1", "b-1"].map(|who| Files { who: who.to_owned(), ..files(folder.path()) });
+        let write = |files: &mut Files, line: &str| {
+            files.write(line.as_bytes(), 2, 6).unwrap();
+            files.finish().unwrap();
+            // The next file's name has another time.
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        write(&mut second, "1\n");
+        write(&mut second, "2\n");
+        write(&mut first, "3\n");
+        write(&mut second, "4\n");
+        let kept: String = names(folder.path()).iter().map(|name| fs::read_to_string(folder.path().join(name)).unwrap()).collect();
+        assert_eq!(kept, "2\n3\n4\n");
     }
 
     #[test]
