@@ -31,7 +31,7 @@ pub use redact::Redactor;
 const WAITING: usize = 256;
 /// A stream says each word in an event of its own, of a few hundred bytes: so many bytes of it are kept for one byte of a row.
 const STREAMED: usize = 48;
-/// How often an idle log looks whether its file is due.
+/// How often an idle log looks whether its file is due; one that gets rows looks at each.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// What the snapshot says, ready to use.
@@ -224,7 +224,7 @@ fn work(waiting: &Receiver<(Draft, Ending)>, mut files: Files, counters: &LogCou
                 Ok(line) => files.write(&line, draft.policy.max_file_bytes, draft.policy.max_total_bytes).inspect(|()| counters.rows.inc()),
                 Err(why) => {
                     counters.dropped(why);
-                    Ok(())
+                    files.look()
                 }
             },
             Err(RecvTimeoutError::Timeout) => files.look(),

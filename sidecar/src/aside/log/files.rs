@@ -63,6 +63,7 @@ impl Files {
 
     /// Appends a row, whole or not at all.
     pub(super) fn write(&mut self, line: &[u8], max_file_bytes: u64, max_total_bytes: u64) -> io::Result<()> {
+        self.look()?;
         if self.current.as_ref().is_some_and(|current| current.bytes > 0 && current.bytes + line.len() as u64 > max_file_bytes) {
             self.finish()?;
         }
@@ -193,6 +194,19 @@ mod tests {
         for name in found {
             assert_eq!(fs::metadata(folder.path().join(name)).unwrap().permissions().mode() & 0o777, 0o600);
         }
+    }
+
+    #[test]
+    fn a_file_is_finished_after_an_hour_also_where_rows_never_stop_coming() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = files(folder.path());
+        files.write(b"one\n", 100, 1000).unwrap();
+        files.write(b"two\n", 100, 1000).unwrap();
+        let current = files.current.as_mut().unwrap();
+        current.since = current.since.checked_sub(LONGEST).unwrap();
+        files.write(b"three\n", 100, 1000).unwrap();
+        let texts: Vec<_> = names(folder.path()).iter().map(|name| fs::read_to_string(folder.path().join(name)).unwrap()).collect();
+        assert_eq!(texts, ["three\n", "one\ntwo\n"], "the one in the making comes first");
     }
 
     #[test]
