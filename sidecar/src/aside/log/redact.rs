@@ -5,15 +5,21 @@ use routing::snapshot::Redaction;
 use serde_json::Value;
 
 /// What comes along, in this order: what is more exact comes first.
-const STANDARD: [(&str, &str); 7] = [
+const STANDARD: [(&str, &str); 8] = [
     (r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)", "[key]"),
     (r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?", "[key]"),
-    // What the keys of well-known services begin with, and what is called a key.
+    // What the keys of well-known services begin with.
     (
         r"\b(?:(?:sk|pk|rk|ak|hf|gsk|xai|glpat|github_pat|gh[opsru]|xox[abeoprs]|SG|npm|pypi)[-_.][-_.A-Za-z0-9]{16,}|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[-_A-Za-z0-9]{30,})",
         "[key]",
     ),
-    (r"(?i)\b(?:bearer|api[-_ ]?key|token|secret|password)(?:\s*[:=]\s*|\s+)[-_.~+/A-Za-z0-9]{20,}=*", "[key]"),
+    // What is called a key: by a name that ends in such a word (`DB_PASSWORD`, `accessToken`) and `:` or `=`, in quotes or without; else by
+    // the very word.
+    (
+        r#"(?i)(?:bearer|(?:api|access|secret)[-_ ]?key|token|secret|password)["'`\\]{0,2}\s*(?::?=|=>|:)\s*["'`\\]{0,2}[-_.~+/A-Za-z0-9]{20,}=*"#,
+        "[key]",
+    ),
+    (r#"(?i)\b(?:bearer|(?:api|access|secret)[-_ ]?key|token|secret|password)\s+["'`\\]{0,2}[-_.~+/A-Za-z0-9]{20,}=*"#, "[key]"),
     (r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+", "[email]"),
     (r"\b[0-9](?:[ -]?[0-9]){12,18}\b", "[card]"),
     (
@@ -94,6 +100,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_called_a_key_goes_whatever_its_name_begins_with_and_however_it_is_quoted() {
+        let named = |form: &str, expect: &str| check(&form.replace("VALUE", "abcDEF/0123456789+abcdef01=="), expect);
+        named("OPENAI_API_KEY=VALUE", "OPENAI_[key]");
+        named("export GITHUB_TOKEN=VALUE DEBUG=1", "export GITHUB_[key] DEBUG=1");
+        named("DB_PASSWORD=VALUE\nDB_USER=ann", "DB_[key]\nDB_USER=ann");
+        named("AWS_SECRET_ACCESS_KEY = VALUE", "AWS_SECRET_[key]");
+        named("/cb?access_token=VALUE&state=7", "/cb?access_[key]&state=7");
+        named("client_secret: 'VALUE'", "client_[key]'");
+        named("api_key = \"VALUE\"", "[key]\"");
+        named("clientSecret := `VALUE`", "client[key]`");
+        named("'token' => 'VALUE',", "'[key]',");
+        named("{\"token\": \"VALUE\"}", "{\"[key]\"}");
+        named("-d \"{\\\"password\\\":\\\"VALUE\\\"}\"", "-d \"{\\\"[key]\\\"}\"");
+        named("the token VALUE, the password \"VALUE\"", "the [key], the [key]\"");
+    }
+
+    #[test]
     fn what_does_not_stays() {
         for text in [
             "What is 12345 times 678?",
@@ -101,6 +124,11 @@ mod tests {
             "a@b",
             "sk-short",
             "the secret of the token is trust",
+            "a topsecret counterrevolutionary",
+            "tokens: a_word_of_more_than_twenty_letters",
+            "if token == expected_token_of_this_session {",
+            "Token::from_the_header_of_this_request(it)",
+            "password=hunter2",
             "3.14159265",
         ] {
             check(text, text);
