@@ -1,6 +1,6 @@
 //! What an answer cost, and what it would have cost from the baseline.
 
-use routing::{Table, table::ExpertIndex};
+use routing::{Table, snapshot::Capability, table::ExpertIndex};
 use wire::Usage;
 
 /// The bill of one answer.
@@ -15,7 +15,7 @@ pub struct Money {
     /// Nothing where it has none.
     pub cost_usd: f64,
     /// The policy's baseline expert for the same question, answer and time; without one, the dearest of the router's experts. Its own
-    /// instructions are counted in place of those of the expert that answered.
+    /// instructions are counted in place of those of the expert that answered. For vectors, only experts that make some.
     pub baseline_usd: Option<f64>,
 }
 
@@ -32,6 +32,8 @@ pub struct Work {
     pub busy_seconds: f64,
     /// The request was one that `prependMessages` are put before.
     pub instructed: bool,
+    /// The answer is vectors.
+    pub embeds: bool,
 }
 
 impl Money {
@@ -43,9 +45,10 @@ impl Money {
             Some(prices.cost_usd(usage_of(table, expert, work), work.busy_seconds))
         };
         let own = cost(work.expert);
-        let baseline_usd = match table.baseline() {
+        let able = |expert: &ExpertIndex| !work.embeds || *expert == work.expert || embeds(table, *expert);
+        let baseline_usd = match table.baseline().filter(able) {
             Some(baseline) => cost(baseline),
-            None => (0..table.experts().len()).filter_map(cost).max_by(f64::total_cmp),
+            None => (0..table.experts().len()).filter(able).filter_map(cost).max_by(f64::total_cmp),
         };
         Self { usage: work.usage, estimated: work.estimated, priced: own.is_some(), cost_usd: own.unwrap_or(0.0), baseline_usd }
     }
@@ -55,6 +58,11 @@ impl Money {
     pub fn savings_usd(&self) -> Option<f64> {
         self.baseline_usd.filter(|_| self.priced).map(|baseline| baseline - self.cost_usd)
     }
+}
+
+/// Says that it makes vectors. Who was asked for some by name may make them and not say so.
+fn embeds(table: &Table, expert: ExpertIndex) -> bool {
+    table.experts().get(expert).is_some_and(|expert| expert.capabilities.contains(&Capability::Embeddings))
 }
 
 /// What another expert would have used: the same, but for its own instructions. Exact where both have the same ones or none; else the
@@ -92,7 +100,8 @@ mod tests {
     fn check(baseline: Option<&str>, expert: &str, cost: f64, savings: Option<f64>) {
         let table = table(baseline);
         let usage = Usage { prompt_tokens: 1_000_000, completion_tokens: 500_000, cached_tokens: 200_000 };
-        let work = Work { expert: table.expert(expert).unwrap(), usage, estimated: false, busy_seconds: 1.0, instructed: true };
+        let work =
+            Work { expert: table.expert(expert).unwrap(), usage, estimated: false, busy_seconds: 1.0, instructed: true, embeds: false };
         let money = Money::of(&table, &work);
         assert!((money.cost_usd - cost).abs() < 1e-9, "{money:?}");
         assert_eq!(money.savings_usd().map(|usd| (usd * 1e6).round() / 1e6), savings, "{money:?}");
@@ -118,10 +127,36 @@ mod tests {
             "experts": [expert("brief", 96), expert("broad", 996)], "policy": {"baselineExpert": "broad"}});
         let table = Table::compile(serde_json::from_value(json).unwrap()).unwrap();
         let usage = Usage { prompt_tokens: 200, completion_tokens: 0, cached_tokens: 100 };
-        let mut work = Work { expert: 0, usage, estimated: false, busy_seconds: 0.0, instructed: true };
+        let mut work = Work { expert: 0, usage, estimated: false, busy_seconds: 0.0, instructed: true, embeds: false };
         // 100 tokens of its own instead of 1,000, half of them from a cache.
         assert!((Money::of(&table, &work).baseline_usd.unwrap() - 1100.0 * 0.75e-6).abs() < 1e-12);
         work.instructed = false;
         assert_eq!(Money::of(&table, &work).savings_usd(), Some(0.0));
+    }
+
+    #[test]
+    fn vectors_save_nothing_against_an_expert_that_makes_none() {
+        let expert = |name: &str, price: f64, capabilities: &[&str]| {
+            serde_json::json!({"name": name, "baseUrl": "http://127.0.0.1:1/v1", "modelName": "m", "capabilities": capabilities,
+                "prices": {"inputPerMillion": price, "outputPerMillion": 0.0}})
+        };
+        let check = |makes: &[&str], baseline: Option<&str>, embeds: bool, savings: f64| {
+            let experts = [expert("talker", 10.0, &["Tools"]), expert("vectors", 1.0, makes), expert("dear-vectors", 3.0, makes)];
+            let json = serde_json::json!({"formatVersion": 1, "revision": "r", "router": "chat",
+                "experts": experts, "policy": {"baselineExpert": baseline}});
+            let table = Table::compile(serde_json::from_value(json).unwrap()).unwrap();
+            let usage = Usage { prompt_tokens: 1_000_000, completion_tokens: 0, cached_tokens: 0 };
+            let work = Work { expert: 1, usage, estimated: false, busy_seconds: 0.0, instructed: false, embeds };
+            let saved = Money::of(&table, &work).savings_usd().unwrap();
+            assert!((saved - savings).abs() < 1e-9, "{makes:?} {baseline:?}: {saved}");
+        };
+        check(&["Embeddings"], None, true, 2.0);
+        check(&["Embeddings"], Some("talker"), true, 2.0);
+        check(&["Embeddings"], Some("vectors"), true, 0.0);
+        // Nobody says that it makes vectors: the expert that was named made some all the same.
+        check(&[], None, true, 0.0);
+        check(&[], Some("talker"), true, 0.0);
+        check(&[], Some("vectors"), true, 0.0);
+        check(&["Embeddings"], Some("talker"), false, 9.0);
     }
 }

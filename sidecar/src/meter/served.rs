@@ -86,7 +86,8 @@ impl Served {
             Usage { prompt_tokens: prompt_tokens + table.prepended_tokens(index), completion_tokens, cached_tokens: 0 }
         });
         let busy_seconds = self.sent.elapsed().as_secs_f64() / self.permit.mean_at_once().max(1.0);
-        let money = Money::of(table, &Work { expert: index, usage, estimated: self.usage.is_none(), busy_seconds, instructed });
+        let embeds = self.operation == Operation::Embeddings;
+        let money = Money::of(table, &Work { expert: index, usage, estimated: self.usage.is_none(), busy_seconds, instructed, embeds });
         self.money = Some(money);
         money
     }

@@ -29,6 +29,18 @@ async fn cached_tokens_are_priced_apart_and_savings_are_against_the_baseline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn vectors_are_charged_to_no_baseline_that_makes_none() {
+    let vectors = json!({"data": [{"embedding": [0.5]}], "usage": {"prompt_tokens": 1_000_000, "total_tokens": 1_000_000}});
+    let expert = Expert::always(vec![super::support::json_response(200, &vectors)]).await;
+    let mut able = prices(1.0, 1.0, 0.0);
+    able["capabilities"] = json!(["Embeddings"]);
+    let experts = [expert_json("vectors", &expert.url(), able), expert_json("dear", &expert.url(), prices(20.0, 5.0, 100.0))];
+    let router = Router::start(snapshot(&experts, json!({"policy": {"baselineExpert": "dear"}}))).await;
+    assert_eq!(router.client.post("/v1/embeddings", &json!({"input": "?"})).await.status, 200);
+    router.counts(r#"expert_router_baseline_cost_usd_total{expert="vectors"}"#, 1.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn usage_that_never_came_is_estimated_and_counted_so_and_the_unpriced_are_counted_too() {
     let expert = Expert::always(chat(&"word ".repeat(100), None)).await;
     let router = Router::start(snapshot(&[expert_json("one", &expert.url(), json!({}))], json!({}))).await;
