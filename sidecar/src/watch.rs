@@ -22,6 +22,7 @@ use rustls::ServerConfig;
 use crate::{
     build::{Builder, Problem},
     config::TlsFiles,
+    keys::ClientKeys,
     shared::{LastError, Shared, unix_seconds},
     state::{Model, State, lock},
     tls,
@@ -194,6 +195,10 @@ impl Seen {
             if let Some(prices) = expert.prices.filter(|prices| prices.per_hour > 0.0) {
                 metrics.cost_per_hour.with_label_values(&[expert.name.as_str()]).set(prices.per_hour);
             }
+        }
+        // A counter that appears with its first cost would hide that cost from every rate.
+        for client in state.keys.as_ref().map_or_else(|| vec![""], ClientKeys::names) {
+            metrics.client_cost.with_label_values(&[client]);
         }
         metrics.shadow.ready.set(i64::from(state.shadow.is_some()));
         if state.shadow.is_some() {

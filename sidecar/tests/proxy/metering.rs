@@ -131,6 +131,28 @@ async fn a_client_key_is_asked_for_kept_from_the_expert_and_has_a_budget_of_its_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_spent_is_counted_from_zero() {
+    let expert = Expert::always(chat("never", None)).await;
+    let one = expert_json("one", &expert.url(), prices(1.0, 1.0, 1.0));
+    let keyless = Router::start(snapshot(std::slice::from_ref(&one), json!({}))).await;
+    let counters = async |router: &Router| {
+        let text = router.admin.get("/metrics").await.text();
+        text.lines().filter(|line| line.starts_with("expert_router_client_cost_usd_total{")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(counters(&keyless).await, [r#"expert_router_client_cost_usd_total{client="",router="chat"} 0"#]);
+    let keyed = Router::start_with(
+        |folder| {
+            std::fs::write(folder.join("keys"), "search:key-a\nchat:key-b\n").unwrap();
+            snapshot(&[one], json!({"clientKeysFile": folder.join("keys")}))
+        },
+        "",
+    )
+    .await;
+    let named = ["chat", "search"].map(|name| format!(r#"expert_router_client_cost_usd_total{{client="{name}",router="chat"}} 0"#));
+    assert_eq!(counters(&keyed).await, named);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_spent_outlives_the_process() {
     let expert = Expert::always(chat("ok", Some((1_000_000, 0, 0)))).await;
     let content = snapshot(&[expert_json("one", &expert.url(), prices(1.0, 1.0, 1.0))], json!({"budgets": [budget(0.5, "Refuse")]}));
