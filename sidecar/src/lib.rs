@@ -7,6 +7,7 @@
 
 // What is said on the command line, and what is in force.
 pub mod config;
+mod files;
 pub mod shared;
 pub mod state;
 
@@ -42,4 +43,5 @@ pub mod admin;
 pub mod logging;
 
 pub use config::{Config, Flags};
+pub use files::allow_files;
 pub use serve::{Server, StartError, start, start_with};

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use sidecar::{Config, Flags, StartError, build::read_table, logging, trace::settings};
+use sidecar::{Config, Flags, StartError, allow_files, build::read_table, logging, trace::settings};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What was asked for makes no sense; as for a wrong flag.
@@ -11,6 +11,7 @@ const WRONG: u8 = 2;
 
 fn main() -> ExitCode {
     refuse_telemetry();
+    allow_files();
     let flags = Flags::parse();
     let (check, format, filter) = (flags.check, flags.log_format, flags.log.clone());
     let mut config = Config::from(flags);
