@@ -208,7 +208,8 @@ impl Site {
         let (listen, admin) = if keep { (free_or_any(8080), free_or_any(9090)) } else { (any(), any()) };
         let mut command = tied(&self.router);
         command.arg("--manifest").arg(self.served_manifest(&manifest, url)?);
-        command.args(["--listen", &listen.to_string(), "--admin", &admin.to_string(), "--log", "info", "--log-format", "json", "--drain-seconds", "2"]);
+        command.args(["--listen", &listen.to_string(), "--admin", &admin.to_string(), "--drain-seconds", "2"]);
+        command.args(["--log", "info", "--log-format", "json"]);
         Server::start(&mut command, &self.log("router"), interrupt, |line| {
             let line: Value = serde_json::from_str(line).ok()?;
             let address = |name: &str| line[name].as_str().map(str::to_owned);

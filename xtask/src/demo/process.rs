@@ -116,15 +116,11 @@ impl Server {
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             // The pipe is read on when nobody listens any more, so that it never fills.
-            output
-                .into_iter()
-                .flat_map(|output| BufReader::new(output).lines())
-                .map_while(Result::ok)
-                .for_each(|line| {
-                    // A log that cannot be written is no reason to stop.
-                    let _ = writeln!(copy, "{line}");
-                    drop(sender.send(line));
-                });
+            output.into_iter().flat_map(|output| BufReader::new(output).lines()).map_while(Result::ok).for_each(|line| {
+                // A log that cannot be written is no reason to stop.
+                let _ = writeln!(copy, "{line}");
+                drop(sender.send(line));
+            });
         });
         let deadline = Instant::now() + START_PATIENCE;
         loop {
