@@ -4,8 +4,6 @@
 
 mod onnx;
 
-use std::path::PathBuf;
-
 use serde_json::json;
 
 use crate::{
@@ -25,11 +23,6 @@ const WORDS: [&str; 8] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "one", "two", "thr
 /// What the token graph gives for these ids.
 pub(crate) fn sum_of(ids: &[usize]) -> Vec<f32> {
     (0..2).map(|column| ids.iter().map(|id| TABLE[*id][column]).sum()).collect()
-}
-
-/// The library under test; tests that need it fail with the command that fetches it.
-pub(crate) fn onnx_runtime() -> PathBuf {
-    parts::onnx_runtime().unwrap_or_else(|missing| panic!("{missing}"))
 }
 
 /// Of two experts that differ in everything.

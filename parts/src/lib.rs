@@ -15,7 +15,7 @@ pub use collector::collector;
 pub use control_plane::control_plane;
 pub use definitions::definitions;
 pub use nodes::node;
-pub use place::{Missing, cache_folder, fetched_onnx_runtime, file, onnx_runtime, part_folder, python, python_folder, requirements_id};
+pub use place::{Missing, cache_folder, file, onnx_runtime, own_onnx_runtime, part_folder, python, python_folder, requirements_id};
 pub use prometheus::prometheus;
 pub use table::{File, Group, PARTS, Part, REQUIREMENTS, Wheel, by_name};
 

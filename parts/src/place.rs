@@ -55,18 +55,15 @@ pub fn file(part: &str, name: &str) -> Result<PathBuf, Missing> {
     existing(part, path)
 }
 
-/// ONNX Runtime's shared library; `ORT_DYLIB_PATH` wins where it is set.
+/// ONNX Runtime's shared library as it was fetched.
 pub fn onnx_runtime() -> Result<PathBuf, Missing> {
-    match std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
-        Some(path) => existing("onnxruntime", PathBuf::from(path)),
-        None => file("onnxruntime", "libonnxruntime.so"),
-    }
+    file("onnxruntime", "libonnxruntime.so")
 }
 
-/// ONNX Runtime's shared library where it was fetched into a cache of the user's own: from a folder that anybody may write to, none is
-/// loaded.
-pub fn fetched_onnx_runtime() -> Option<PathBuf> {
-    users_cache().and_then(|_| file("onnxruntime", "libonnxruntime.so").ok())
+/// The same, to be loaded where nobody names another: only out of a cache of the user's own, and not from a folder that anybody may write
+/// to.
+pub fn own_onnx_runtime() -> Option<PathBuf> {
+    users_cache().and_then(|_| onnx_runtime().ok())
 }
 
 /// The Python that has OpenAI's SDK and llama.cpp's server.

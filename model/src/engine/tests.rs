@@ -12,7 +12,7 @@ use std::{
 use super::*;
 use crate::{
     bundle::{ExpertEntry, Input, Output},
-    testing::{Graph, lexical_bundle, manifest, onnx_runtime, sum_of, token_bundle, token_inputs, tokenizer},
+    testing::{Graph, lexical_bundle, manifest, sum_of, token_bundle, token_inputs, tokenizer},
 };
 
 const LONG: Duration = Duration::from_secs(60);
@@ -222,7 +222,7 @@ async fn a_fixed_engine_answers_by_its_function_and_never_from_memory() {
 }
 
 fn options() -> EngineOptions {
-    EngineOptions { onnxruntime: Some(onnx_runtime()), threads: 2, ..EngineOptions::default() }
+    EngineOptions { threads: 2, ..EngineOptions::default() }
 }
 
 fn load(graph: Graph, inputs: Vec<Input>, output: Output) -> Result<Engine, BundleError> {
@@ -255,7 +255,7 @@ async fn rows_of_unlike_length_in_one_batch_do_not_see_each_others_padding() {
 #[test]
 fn one_session_run_by_many_threads_gives_the_same_bits() {
     let bundle = token_bundle();
-    let network = Network::load(&bundle, Some(&onnx_runtime())).unwrap();
+    let network = Network::load(&bundle, None).unwrap();
     let extractor = Extractor::new(&bundle).unwrap();
     let rows: Vec<Row> = ["one", "one two three", "four four four four", ""].map(|text| extractor.row(text.to_owned()).unwrap()).into();
     let expected: Vec<_> = rows.iter().map(|row| network.score(&[row]).unwrap()).collect();

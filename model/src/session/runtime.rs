@@ -29,7 +29,7 @@ pub fn load(path: Option<&Path>) -> Result<Environment, String> {
     let variable = env::var_os(LIBRARY_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
     let candidates = match path.map(Path::to_path_buf).or(variable) {
         Some(path) => vec![path],
-        None => parts::fetched_onnx_runtime().into_iter().chain(NAMES.map(PathBuf::from)).collect(),
+        None => parts::own_onnx_runtime().into_iter().chain(NAMES.map(PathBuf::from)).collect(),
     };
     let mut problem = String::new();
     for candidate in candidates {
