@@ -165,7 +165,7 @@ pub struct BundleStatus {
     pub uri: String,
     /// SHA-256 in hex.
     pub digest: String,
-    /// The experts it chooses among, where that can be told. Of a RouterModel only.
+    /// The experts it chooses among, where that can be told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub experts: Vec<String>,

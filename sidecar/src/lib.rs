@@ -7,7 +7,6 @@
 
 // What is said on the command line, and what is in force.
 pub mod config;
-mod files;
 pub mod shared;
 pub mod state;
 
@@ -40,6 +39,7 @@ pub mod watch;
 
 // For operators.
 pub mod admin;
+mod files;
 pub mod logging;
 
 pub use config::{Config, Flags};

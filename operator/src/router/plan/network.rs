@@ -1,8 +1,9 @@
 //! The gateway's NetworkPolicy: who may call it, and whom it may call.
 //!
 //! In: clients and scrapers from anywhere, on its two ports. Out: DNS, Pods of its own namespace, namespaces that a url names, the ports of
-//! urls and Services elsewhere, and every port where the bundle is fetched from a store. Deliberately absent: injected Pods, which are somebody else's and keep the policies they have (their proxy
-//! listens on the loopback address only), and experts, which others than this router may use.
+//! urls and Services elsewhere, and every port where the bundle is fetched from a store. Deliberately absent: injected Pods, which are
+//! somebody else's and keep the policies they have (their proxy listens on the loopback address only), and experts, which others than this
+//! router may use.
 
 use std::collections::BTreeSet;
 
